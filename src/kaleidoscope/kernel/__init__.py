@@ -1,0 +1,1 @@
+"""What every room stands on: settings, database, errors, HTTP edge, logs, clock. Knows no photo."""

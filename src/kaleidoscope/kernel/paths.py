@@ -1,0 +1,58 @@
+"""Paths as text and as bytes, and the folders a request may name.
+
+A POSIX path is bytes; the database and JSON hold text. `to_text` and `to_bytes` are the one
+reversible spelling between them: a byte that is no UTF-8 becomes `\\xHH`, and so does the backslash
+of a path that already contains something looking like that. Every other path is itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from kaleidoscope.kernel.errors import Forbidden
+
+_LOOKS_ESCAPED = re.compile(r"\\(?=x[0-9a-f]{2})")
+_ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
+_SURROGATE = re.compile("[\udc80-\udcff]")
+
+
+def to_text(path: str | bytes | os.PathLike[str]) -> str:
+    """The path as text that any database and JSON can hold."""
+    raw = os.fsencode(path).decode("utf-8", "surrogateescape")
+    raw = _LOOKS_ESCAPED.sub(r"\\x5c", raw)
+    return _SURROGATE.sub(lambda m: f"\\x{ord(m.group()) - 0xDC00:02x}", raw)
+
+
+def to_bytes(text: str) -> bytes:
+    """The exact bytes of a path spelled by `to_text`."""
+    out, end = bytearray(), 0
+    for match in _ESCAPE.finditer(text):
+        out += text[end : match.start()].encode("utf-8", "surrogateescape")
+        out.append(int(match.group(1), 16))
+        end = match.end()
+    return bytes(out + text[end:].encode("utf-8", "surrogateescape"))
+
+
+def is_utf8(text: str) -> bool:
+    """Whether the path spelled so is its own text (nothing in it was escaped)."""
+    return _ESCAPE.search(text) is None
+
+
+def inside(path: bytes, roots: Sequence[Path]) -> bytes:
+    """The real path, links resolved, of a path inside one of `roots`.
+
+    Raises `Forbidden` for a path outside all of them; an empty `roots` allows none.
+    """
+    real = os.path.realpath(path)
+    for root in roots:
+        base = os.path.realpath(os.fsencode(root))
+        if real == base or real.startswith(base.rstrip(b"/") + b"/"):
+            return real
+    raise Forbidden(
+        f"{to_text(path)} is outside the allowed folders",
+        hint="add its folder to ingest.roots in kaleidoscope.toml",
+        path=to_text(path),
+    )
