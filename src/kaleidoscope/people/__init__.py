@@ -1,0 +1,1 @@
+"""Faces, embeddings, persons: who is in which photo."""

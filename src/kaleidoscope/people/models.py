@@ -1,0 +1,271 @@
+"""Tables of people: persons, faces, their vectors, and the ledger of every change of identity."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pgvector.sqlalchemy import Vector
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
+from sqlalchemy.orm import Mapped, mapped_column
+
+from kaleidoscope.kernel.db import Base
+
+NOW = func.now()
+PHOTO = "media_assets.photo_id"
+
+
+class Person(Base):
+    """One real person, as far as the product knows (seed 000)."""
+
+    __tablename__ = "persons"
+    __table_args__ = (
+        CheckConstraint("merged_into <> id", name="not_itself"),
+        Index("ix_persons_version", "version"),
+        Index(
+            "ix_persons_merged_into",
+            "merged_into",
+            postgresql_where=text("merged_into IS NOT NULL"),
+        ),
+        Index(
+            "ix_persons_primary_embedding_id",
+            "primary_embedding_id",
+            postgresql_where=text("primary_embedding_id IS NOT NULL"),
+        ),
+        {"comment": "One row a person; a merged person's row stays and points at the survivor"},
+    )
+
+    id: Mapped[int] = mapped_column(
+        BigInteger, Identity(), primary_key=True, comment="person_id in the API and messages"
+    )
+    created_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=NOW, comment="When the person was founded"
+    )
+    display_name: Mapped[str | None] = mapped_column(
+        String(255), comment="The name a user gave; null while unnamed"
+    )
+    primary_embedding_id: Mapped[int | None] = mapped_column(
+        BigInteger,
+        ForeignKey("face_vectors.id", ondelete="SET NULL", use_alter=True),
+        comment="Vector of the face that represents the person: the one of best quality",
+    )
+    user_id: Mapped[int | None] = mapped_column(
+        BigInteger, comment="The enrolled user this person is, if any"
+    )
+    merged_into: Mapped[int | None] = mapped_column(
+        BigInteger,
+        ForeignKey("persons.id"),
+        comment="The surviving person this id resolves to, always in one step; null while it lives",
+    )
+    version: Mapped[int] = mapped_column(
+        BigInteger,
+        server_default=text("(pg_current_xact_id()::text)::bigint"),
+        comment="Transaction that last changed the person; person-dump is read by it",
+    )
+
+
+class Face(Base):
+    """One face in one photo."""
+
+    __tablename__ = "faces"
+    __table_args__ = (
+        CheckConstraint("cardinality(bbox) = 4", name="bbox_has_four"),
+        CheckConstraint(
+            "landmarks IS NULL OR cardinality(landmarks) = 10", name="landmarks_are_five"
+        ),
+        CheckConstraint("status IN ('assigned', 'open')", name="status"),
+        CheckConstraint("(status = 'assigned') = (person_id IS NOT NULL)", name="assigned"),
+        CheckConstraint("confirmed_by IN ('machine', 'person')", name="confirmed_by"),
+        Index("ix_faces_photo_id", "photo_id"),
+        Index("ix_faces_person_id", "person_id"),
+        {"comment": "Every face found, with the person it was given to"},
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True, comment="face_id")
+    photo_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey(PHOTO, ondelete="CASCADE"), comment="The photo it is in"
+    )
+    person_id: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("persons.id"), comment="Whose face it is; null while open"
+    )
+    bbox: Mapped[list[float]] = mapped_column(
+        ARRAY(REAL), comment="x1, y1, x2, y2 in pixels of the photo as displayed"
+    )
+    landmarks: Mapped[list[float] | None] = mapped_column(
+        ARRAY(REAL), comment="Five points x, y (eyes, nose, mouth corners), displayed pixels"
+    )
+    suggested_person_id: Mapped[int | None] = mapped_column(
+        BigInteger, comment="What the ML service suggested from its copy of the persons"
+    )
+    similarity: Mapped[float | None] = mapped_column(
+        REAL, comment="Average cosine to the person's other faces when it was assigned"
+    )
+    confidence: Mapped[float | None] = mapped_column(
+        REAL, comment="The detector's probability that this is a face"
+    )
+    quality: Mapped[float | None] = mapped_column(
+        REAL, comment="0 to 1 from size, sharpness and pose; a poor face founds no person"
+    )
+    measures: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB, comment="What the quality was made of"
+    )
+    status: Mapped[str] = mapped_column(
+        Text,
+        server_default=text("'open'"),
+        comment="assigned (has a person) or open (too poor or too unlike everybody)",
+    )
+    confirmed_by: Mapped[str] = mapped_column(
+        Text,
+        server_default=text("'machine'"),
+        comment="Who had the last word; the machine never moves what a person confirmed",
+    )
+    model_version: Mapped[str | None] = mapped_column(
+        Text, comment="Detector and recogniser that found it"
+    )
+    attempt_id: Mapped[UUID] = mapped_column(comment="The processing attempt that last saw it")
+    created_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=NOW, comment="When it was first found"
+    )
+
+
+class FaceVector(Base):
+    """A face as one model pack sees it."""
+
+    __tablename__ = "face_vectors"
+    __table_args__ = (
+        UniqueConstraint("face_id", "pack"),
+        {"comment": "Unit vectors of faces, one a face and model pack"},
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True, comment="Its number")
+    face_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("faces.id", ondelete="CASCADE"), comment="The face"
+    )
+    pack: Mapped[str] = mapped_column(
+        Text, comment="Model pack; vectors of different packs are never compared"
+    )
+    model_version: Mapped[str | None] = mapped_column(Text, comment="Version within the pack")
+    embedding: Mapped[Any] = mapped_column(Vector(), comment="The unit vector")
+    created_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=NOW, comment="When it was computed"
+    )
+
+
+class PersonVector(Base):
+    """A person as one model pack sees them: kept with the faces, always recomputable from them."""
+
+    __tablename__ = "person_vectors"
+    __table_args__ = (
+        CheckConstraint("count >= 0", name="count"),
+        Index("ix_person_vectors_unsettled", "pack", postgresql_where=text("NOT settled")),
+        Index(
+            "ix_person_vectors_mean_builtin",
+            text("(mean::vector(128)) vector_ip_ops"),
+            postgresql_using="hnsw",
+            postgresql_where=text("pack = 'builtin' AND count > 0"),
+        ),
+        {"comment": "Count, sum and mean of a person's face vectors, one row a person and pack"},
+    )
+
+    person_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("persons.id"), primary_key=True, comment="The person"
+    )
+    pack: Mapped[str] = mapped_column(Text, primary_key=True, comment="Model pack")
+    count: Mapped[int] = mapped_column(Integer, comment="How many faces it is made of")
+    sum: Mapped[Any] = mapped_column(Vector(), comment="Sum of their unit vectors")
+    mean: Mapped[Any] = mapped_column(
+        Vector(), comment="sum / count: its inner product with a face is the average similarity"
+    )
+    settled: Mapped[bool] = mapped_column(
+        Boolean,
+        server_default=text("false"),
+        comment="Whether consolidation has looked at the person since it last changed",
+    )
+
+
+class PhotoPerson(Base):
+    """Who is in which photo (seed 000): each person once, however many of the faces are theirs."""
+
+    __tablename__ = "photo_persons"
+    __table_args__ = (
+        Index("ix_photo_persons_person_id", "person_id"),
+        {"comment": "Join of photos and persons, kept equal to the faces"},
+    )
+
+    photo_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey(PHOTO, ondelete="CASCADE"), primary_key=True, comment="The photo"
+    )
+    person_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("persons.id"), primary_key=True, comment="Somebody in it"
+    )
+
+
+class FaceRejection(Base):
+    """A remembered "no": this face is not that person."""
+
+    __tablename__ = "face_rejections"
+    __table_args__ = (
+        Index("ix_face_rejections_person_id", "person_id"),
+        {"comment": "Faces that somebody said are not a person; never matched so again"},
+    )
+
+    face_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("faces.id", ondelete="CASCADE"), primary_key=True, comment="The face"
+    )
+    person_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("persons.id"), primary_key=True, comment="Who it is not"
+    )
+    created_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=NOW, comment="When it was said"
+    )
+
+
+class IdentityEvent(Base):
+    """One change of identity, with the states before and after, so that it can be undone."""
+
+    __tablename__ = "identity_events"
+    __table_args__ = (
+        CheckConstraint("made_by IN ('machine', 'person')", name="made_by"),
+        Index("ix_identity_events_person_ids", "person_ids", postgresql_using="gin"),
+        Index("ix_identity_events_face_ids", "face_ids", postgresql_using="gin"),
+        {"comment": "Ledger of merges, splits, renames, confirmations, rejections and undoings"},
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True, comment="event_id")
+    created_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=NOW, comment="When it was done"
+    )
+    kind: Mapped[str] = mapped_column(
+        Text, comment="merge, split, rename, confirm, reject, consolidate, undo"
+    )
+    made_by: Mapped[str] = mapped_column(Text, comment="machine or person")
+    person_ids: Mapped[list[int]] = mapped_column(
+        ARRAY(BigInteger), comment="Every person it touched"
+    )
+    face_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger), comment="Every face it touched")
+    before: Mapped[dict[str, Any]] = mapped_column(
+        JSONB, comment="Faces, persons and remembered noes that it changed, as they were"
+    )
+    after: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="The same as it left them")
+    undoes: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("identity_events.id"), comment="The event that this one took back"
+    )
+    undone_by: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("identity_events.id"), comment="The event that took this one back"
+    )
