@@ -1,9 +1,11 @@
 """Identity consistency of the whole product on labelled photographs, in random arrival orders.
 
-usage: bench_identity.py [--set household …] [--orders 3] [--pack builtin|yunet-mobilefacenet] [--parts 5]
+usage: bench_identity.py [--set household …] [--orders 3] [--parts 5]
+                         [--pack builtin|yunet-mobilefacenet]
 
-For each set and order: the set is dealt at random into parts, each part is ingested from files by the
-product after the other, `people export --jsonl` is scored by the label folder's own `score.py`.
+For each set and order: the set is dealt at random into parts, each part is ingested from files
+by the product after the other, `people export --jsonl` is scored by the label folder's own
+`score.py`.
 Needs the labelled photographs (KALEIDOSCOPE_SHARED, or `shared` beside the checkout).
 """
 
