@@ -55,7 +55,7 @@ def create_app(
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[Any]] | None = None,
     hosts: Sequence[str] = (),
 ) -> FastAPI:
-    """An application with our error documents; `hosts` adds to the loopback names it answers for."""
+    """An application with our error documents; `hosts` adds to the names it answers for."""
     app = FastAPI(title=title, version="1", lifespan=lifespan)
     for router in routers:
         app.include_router(router)

@@ -1,0 +1,84 @@
+"""The terminal edge: commands that reach the database, answers, and errors in one line."""
+
+from __future__ import annotations
+
+import asyncio
+import json as json_module
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn, TypeVar
+
+import typer
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+from rich.console import Console
+from rich.markup import escape
+from rich.pretty import Pretty
+from sqlalchemy.exc import OperationalError
+
+from kaleidoscope.kernel import migrate
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
+from kaleidoscope.kernel.errors import DatabaseError, KaleidoscopeError
+from kaleidoscope.kernel.settings import KernelSettings, data_dir, load
+
+T = TypeVar("T")
+
+console = Console(stderr=True)
+"""For progress and remarks; stdout is for the answer alone."""
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work; what a user can act on ends it as `fail` says."""
+    try:
+        return asyncio.run(work)
+    except KaleidoscopeError as error:
+        fail(error)
+    except OperationalError as error:
+        fail(DatabaseError(f"the database does not answer: {str(error.orig).strip()}"))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def fail(error: KaleidoscopeError) -> NoReturn:
+    """End the command: one line that says what and why, one what to do next, the exit code."""
+    console.print(f"[red]error:[/] {escape(error.message)}", soft_wrap=True, highlight=False)
+    if error.hint:
+        console.print(f"[dim]hint: {escape(error.hint)}[/]", soft_wrap=True, highlight=False)
+    raise typer.Exit(error.exit_code)
+
+
+@asynccontextmanager
+async def open_database() -> AsyncIterator[Database]:
+    """The database of this installation, at the revision the code expects.
+
+    The embedded PostgreSQL is started when nobody has, and stopped when nobody uses it any more.
+    """
+    url = load(KernelSettings).database_url
+    embedded = None if url else EmbeddedPostgres(data_dir() / "postgres")
+    try:
+        if embedded is not None:
+            url = await asyncio.to_thread(embedded.start)
+        await asyncio.to_thread(migrate.upgrade, url)
+        db = Database(url)
+        try:
+            yield db
+        finally:
+            await db.close()
+    finally:
+        if embedded is not None:
+            await asyncio.to_thread(embedded.stop)
+
+
+def emit(answer: object, json: bool = False) -> None:
+    """Print a command's answer on stdout: as JSON for scripts, else for people."""
+    plain = to_jsonable_python(answer, fallback=str)
+    if json:
+        json_module.dump(plain, sys.stdout, ensure_ascii=False)
+        sys.stdout.write("\n")
+    elif isinstance(answer, str):
+        typer.echo(answer)
+    else:
+        shown = plain if isinstance(answer, BaseModel) else answer
+        Console().print(Pretty(shown, expand_all=True))
