@@ -1,0 +1,379 @@
+"""The catalogue of face packs: which networks, where from, under which licence, how to read them.
+
+A pack is a detector, a recogniser and the thresholds measured for the two. Those of the product
+stand here; the user's own are `pack.toml` files in `data_dir()/models/<name>/`, with the same
+fields. Similarities of different packs say nothing about each other.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from kaleidoscope.kernel.settings import data_dir, load
+from kaleidoscope.ml.errors import BadPack, UnknownPack
+from kaleidoscope.ml.settings import MlSettings
+
+PACK_FILE = "pack.toml"
+NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelFile(_Data):
+    """One file of a pack. `url` starts with https:, or with `wheel:` for a file that a Python
+    package carries; a `member` is the name inside the zip at `url`. Without `url`: the user's own.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    bytes: int = Field(gt=0)
+    url: str = ""
+    member: str = ""
+
+
+class Detector(_Data):
+    """`mtcnn` lives in the wheel of that name and has no `file`. `side`: the network looks at
+    the photo shrunk to so many pixels; `confidence` 0..1: the least that counts as a face.
+    """
+
+    kind: Literal["mtcnn", "yunet", "scrfd"]
+    file: str = ""
+    confidence: float = Field(gt=0, lt=1)
+    side: int = Field(default=1024, ge=64, le=4096)
+
+
+class Recogniser(_Data):
+    """Channels in `order`, (x - mean) / deviation of 0..255, aligned to a `template`."""
+
+    file: str
+    dimension: int = Field(gt=0, le=4096)
+    template: Literal["dlib", "arcface"]
+    order: Literal["rgb", "bgr"] = "rgb"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    deviation: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+class Step(_Data):
+    """In libraries of up to `persons` (0: any number) a face joins at this similarity."""
+
+    persons: int = Field(ge=0)
+    similarity: float = Field(gt=-1, lt=1)
+
+
+class Thresholds(_Data):
+    """What similarities of this pack mean: cosines, between a face and a person's faces on average.
+
+    `join` rises with the library: among more strangers one is more likely to come close. Measured
+    with faces embedded in several views; a single view lies lower by `one_view`. The probability
+    that two faces are of one person is 1 / (1 + exp(-(slope · similarity + offset))).
+    `found_quality` 0..1: a poorer face may join a person and never founds one. `measured` says on
+    what, or that the numbers are a prior taken from publications.
+    """
+
+    join: tuple[Step, ...] = Field(min_length=1)
+    one_view: float = Field(default=0.0, ge=0)
+    slope: float = Field(gt=0)
+    offset: float
+    found_quality: float = Field(default=0.2, ge=0, le=1)
+    measured: str = ""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Thresholds:
+        limits = [step.persons or math.inf for step in self.join]
+        if limits != sorted(set(limits)) or limits[-1] != math.inf:
+            raise ValueError("`join` must rise in `persons` and end with persons = 0 (any number)")
+        return self
+
+    def join_at(self, persons: int, *, views: int = 2) -> float:
+        """The least similarity at which a face joins a person in a library of so many persons."""
+        step = next(s for s in self.join if s.persons == 0 or persons <= s.persons)
+        return step.similarity - (self.one_view if views == 1 else 0.0)
+
+    def probability(self, similarity: float) -> float:
+        """How likely two faces of this similarity are of one person, 0..1."""
+        return 1 / (1 + math.exp(-max(-700.0, min(700.0, self.slope * similarity + self.offset))))
+
+
+class Pack(_Data):
+    """A detector, a recogniser, their files and their thresholds."""
+
+    name: str = Field(pattern=NAME)
+    summary: str
+    licence: str
+    non_commercial: bool = False
+    files: tuple[ModelFile, ...]
+    detector: Detector
+    recogniser: Recogniser
+    thresholds: Thresholds
+
+    @model_validator(mode="after")
+    def _complete(self) -> Pack:
+        known = {file.name for file in self.files}
+        needed = {self.recogniser.file} | ({self.detector.file} - {""})
+        if missing := needed - known:
+            raise ValueError(f"no [[files]] entry for {', '.join(sorted(missing))}")
+        if (self.detector.kind == "mtcnn") != (self.detector.file == ""):
+            raise ValueError("a yunet or scrfd detector needs its `file`, mtcnn has none")
+        return self
+
+    @property
+    def dimension(self) -> int:
+        """How many numbers an embedding has."""
+        return self.recogniser.dimension
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie on this machine."""
+        return models_dir() / self.name
+
+    def file(self, name: str) -> ModelFile:
+        return next(file for file in self.files if file.name == name)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.bytes for file in self.files)
+
+
+def models_dir() -> Path:
+    """Where packs lie."""
+    return data_dir() / "models"
+
+
+def packs() -> dict[str, Pack]:
+    """Every pack by name: the product's, then the user's own. Raises `BadPack`."""
+    own = {}
+    for file in sorted(models_dir().glob(f"*/{PACK_FILE}")):
+        own[file.parent.name] = read_pack(file)
+    return {pack.name: pack for pack in CATALOGUE} | {
+        name: pack for name, pack in own.items() if name not in OFFICIAL
+    }
+
+
+def find(name: str) -> Pack:
+    """The pack of this name. Raises `UnknownPack` or `BadPack`."""
+    own = models_dir() / name / PACK_FILE
+    if name not in OFFICIAL and "/" not in name and own.is_file():
+        return read_pack(own)
+    for pack in CATALOGUE:
+        if pack.name == name:
+            return pack
+    known = ", ".join(sorted(packs()))
+    raise UnknownPack(f"no model pack is called {name!r}", hint=f"known are: {known}", pack=name)
+
+
+def read_pack(file: Path) -> Pack:
+    """The pack that a `pack.toml` describes; its name is its folder's. Raises `BadPack`."""
+    try:
+        fields = {"name": file.parent.name, **tomllib.loads(file.read_text(encoding="utf-8"))}
+        pack = Pack.model_validate(fields)
+    except (OSError, ValueError) as error:
+        raise BadPack(f"cannot use {file}: {_reason(error)}", path=str(file)) from error
+    if pack.name != file.parent.name:
+        raise BadPack(f"{file}: the pack is called {pack.name!r}, its folder {file.parent.name!r}")
+    return pack
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
+
+
+def active() -> str:
+    """The name of the pack in use: the setting `ml.pack`, else the one chosen, else `builtin`."""
+    chosen: str = load(MlSettings).pack
+    if chosen:
+        return chosen
+    try:
+        return (models_dir() / "active").read_text(encoding="utf-8").strip() or "builtin"
+    except OSError:
+        return "builtin"
+
+
+_ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models"
+_BUFFALO = "https://github.com/deepinsight/insightface/releases/download/v0.7"
+_RESEARCH = (
+    "insightface model zoo: for non-commercial research purposes only "
+    "(https://github.com/deepinsight/insightface#license)"
+)
+_HALF = (127.5, 127.5, 127.5)
+
+_YUNET = ModelFile(
+    name="face_detection_yunet_2023mar.onnx",
+    sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+    bytes=232_589,
+    url=f"{_ZOO}/face_detection_yunet/face_detection_yunet_2023mar.onnx",
+)
+
+BUILTIN = Pack(
+    name="builtin",
+    summary="MTCNN and dlib's face ResNet: nothing to download",
+    licence="MTCNN weights MIT (wheel mtcnn), dlib weights CC0 (wheel face_recognition_models)",
+    files=(
+        ModelFile(
+            name="pnet.lz4",
+            sha256="ea6b0c3e685ebee3165326ad6484acc95f2ef78f1c94fbf40a55704fa989f7b5",
+            bytes=27_119,
+            url="wheel:mtcnn/assets/weights/pnet.lz4",
+        ),
+        ModelFile(
+            name="rnet.lz4",
+            sha256="cb00e6460f3c98b0bfafaba3c0a0ded4bdf6e62cee7174d969e8670d7e757fee",
+            bytes=401_659,
+            url="wheel:mtcnn/assets/weights/rnet.lz4",
+        ),
+        ModelFile(
+            name="onet.lz4",
+            sha256="94f6ea2f4cf985275ee958cdd762d17b6009348a4fb9d8c6be39ba73ffd22ca3",
+            bytes=1_557_637,
+            url="wheel:mtcnn/assets/weights/onet.lz4",
+        ),
+        ModelFile(
+            name="dlib_face_recognition_resnet_model_v1.dat",
+            sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+            bytes=22_466_066,
+            url="wheel:face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
+        ),
+    ),
+    detector=Detector(kind="mtcnn", confidence=0.9),
+    recogniser=Recogniser(
+        file="dlib_face_recognition_resnet_model_v1.dat", dimension=128, template="dlib"
+    ),
+    thresholds=Thresholds(
+        join=(
+            Step(persons=150, similarity=0.925),
+            Step(persons=500, similarity=0.933),
+            Step(persons=0, similarity=0.94),
+        ),
+        one_view=0.01,
+        slope=110.0,
+        offset=-101.0,
+        measured="",
+    ),
+)
+
+
+def _insightface(name: str, sha256: str, size: int, zipped: str) -> ModelFile:
+    url = f"{_BUFFALO}/{zipped}.zip"
+    return ModelFile(name=name, sha256=sha256, bytes=size, url=url, member=name)
+
+
+def _arcface(file: str) -> Recogniser:
+    return Recogniser(
+        file=file, dimension=512, template="arcface", order="rgb", mean=_HALF, deviation=_HALF
+    )
+
+
+def _prior(join: float, slope: float) -> Thresholds:
+    """Thresholds nobody could measure here: probability one half where faces begin to join."""
+    return Thresholds(
+        join=(
+            Step(persons=150, similarity=join),
+            Step(persons=500, similarity=join + 0.02),
+            Step(persons=0, similarity=join + 0.04),
+        ),
+        slope=slope,
+        offset=-slope * join,
+        measured="not measured: a prior from published operating points; calibrate it on confirmed "
+        "faces",
+    )
+
+
+YUNET_SFACE = Pack(
+    name="yunet-sface",
+    summary="YuNet and SFace: small, fast, free; weaker on children and across ages",
+    licence="YuNet MIT, SFace Apache-2.0 (OpenCV Zoo)",
+    files=(
+        _YUNET,
+        ModelFile(
+            name="face_recognition_sface_2021dec.onnx",
+            sha256="0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79",
+            bytes=38_696_353,
+            url=f"{_ZOO}/face_recognition_sface/face_recognition_sface_2021dec.onnx",
+        ),
+    ),
+    detector=Detector(kind="yunet", file=_YUNET.name, confidence=0.7),
+    recogniser=Recogniser(
+        file="face_recognition_sface_2021dec.onnx", dimension=128, template="arcface", order="bgr"
+    ),
+    thresholds=_prior(0.36, 18.0),  # OpenCV's own threshold for a pair is 0.363
+)
+
+AURAFACE = Pack(
+    name="auraface",
+    summary="YuNet and AuraFace: the most accurate pack whose licence allows all use",
+    licence="YuNet MIT, AuraFace Apache-2.0 (fal)",
+    files=(
+        _YUNET,
+        ModelFile(
+            name="glintr100.onnx",
+            sha256="a7933ea5330113b01c9b60351d8f4c33003f145d8470ac5f0e52ee2effe25c60",
+            bytes=260_694_151,
+            url="https://huggingface.co/fal/AuraFace-v1/resolve/main/glintr100.onnx",
+        ),
+    ),
+    detector=Detector(kind="yunet", file=_YUNET.name, confidence=0.7),
+    recogniser=_arcface("glintr100.onnx"),
+    thresholds=_prior(0.36, 18.0),
+)
+
+BUFFALO_L = Pack(
+    name="buffalo_l",
+    summary="SCRFD 10G and ArcFace R50: the most accurate, research only",
+    licence=_RESEARCH,
+    non_commercial=True,
+    files=(
+        _insightface(
+            "det_10g.onnx",
+            "5838f7fe053675b1c7a08b633df49e7af5495cee0493c7dcf6697200b85b5b91",
+            16_923_827,
+            "buffalo_l",
+        ),
+        _insightface(
+            "w600k_r50.onnx",
+            "4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43",
+            174_383_860,
+            "buffalo_l",
+        ),
+    ),
+    detector=Detector(kind="scrfd", file="det_10g.onnx", confidence=0.5, side=640),
+    recogniser=_arcface("w600k_r50.onnx"),
+    thresholds=_prior(0.38, 18.0),
+)
+
+BUFFALO_S = Pack(
+    name="buffalo_s",
+    summary="SCRFD 500M and ArcFace MobileFaceNet: small and good, research only",
+    licence=_RESEARCH,
+    non_commercial=True,
+    files=(  # the smaller buffalo_sc.zip carries the same two files
+        _insightface(
+            "det_500m.onnx",
+            "5e4447f50245bbd7966bd6c0fa52938c61474a04ec7def48753668a9d8b4ea3a",
+            2_524_817,
+            "buffalo_sc",
+        ),
+        _insightface(
+            "w600k_mbf.onnx",
+            "9cc6e4a75f0e2bf0b1aed94578f144d15175f357bdc05e815e5c4a02b319eb4f",
+            13_616_099,
+            "buffalo_sc",
+        ),
+    ),
+    detector=Detector(kind="scrfd", file="det_500m.onnx", confidence=0.5, side=640),
+    recogniser=_arcface("w600k_mbf.onnx"),
+    thresholds=_prior(0.38, 18.0),
+)
+
+CATALOGUE = (BUILTIN, YUNET_SFACE, AURAFACE, BUFFALO_L, BUFFALO_S)
+OFFICIAL = {pack.name for pack in CATALOGUE}

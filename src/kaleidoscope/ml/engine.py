@@ -1,0 +1,236 @@
+"""The engine: a picture in, its faces out, by one pack of networks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from kaleidoscope.kernel.settings import load
+from kaleidoscope.ml import catalog, weights
+from kaleidoscope.ml.catalog import Pack
+from kaleidoscope.ml.errors import ChecksumMismatch, NotPulled
+from kaleidoscope.ml.models import align, quality
+from kaleidoscope.ml.models.align import View
+from kaleidoscope.ml.models.faces import Detector, Found
+from kaleidoscope.ml.models.mtcnn import Mtcnn
+from kaleidoscope.ml.models.pyramid import Pyramid
+from kaleidoscope.ml.models.quality import Quality
+from kaleidoscope.ml.models.recogniser import Recogniser, unit
+from kaleidoscope.ml.models.scrfd import Scrfd
+from kaleidoscope.ml.models.session import Session
+from kaleidoscope.ml.models.yunet import YuNet
+from kaleidoscope.ml.settings import MlSettings
+
+Pixels = npt.NDArray[np.uint8]
+Vector = npt.NDArray[np.float32]
+
+GREY = 128
+MARGIN = 0.25  # of grey on each side, when nothing was found in the plain picture
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much is spent on a photo. The first view is the plain one."""
+
+    name: str
+    views: tuple[View, ...]
+    min_face: int
+
+
+FAST = Preset("fast", (View(),), 40)
+BALANCED = Preset("balanced", (View(), View(mirrored=True)), 40)
+THOROUGH = Preset(
+    "thorough",
+    (
+        View(),
+        View(mirrored=True),
+        View(dx=3),
+        View(dx=-3, mirrored=True),
+        View(zoom=1.05),
+        View(zoom=0.95, mirrored=True),
+    ),
+    20,
+)
+PRESETS = {preset.name: preset for preset in (FAST, BALANCED, THOROUGH)}
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face in pixels of the picture given: `bbox` x1 y1 x2 y2 (it may reach beyond the picture),
+    `landmarks` [5, 2] (eye left in the picture, other eye, nose, mouth left, mouth right),
+    `embedding` float32 [d] of length 1, `confidence` 0..1 of the detector.
+    """
+
+    bbox: tuple[float, float, float, float]
+    landmarks: npt.NDArray[np.float32]
+    embedding: Vector
+    confidence: float
+    quality: Quality
+
+
+class FaceEngine:
+    """One pack in memory, for one thread. The networks are loaded with the first picture."""
+
+    def __init__(self, pack: Pack, preset: Preset = BALANCED, *, min_face: int = 0) -> None:
+        """`min_face`: side in pixels of the smallest face sought; 0: the preset's own."""
+        self.pack = pack
+        self.preset = preset
+        self.min_face = min_face or preset.min_face
+        self.timings: dict[str, float] = {}
+        self.last_used = time.monotonic()
+        self._networks: tuple[Detector, Recogniser] | None = None
+
+    @property
+    def model_version(self) -> str:
+        """Pack, detector and recogniser, each file by the head of its checksum."""
+        detector, recogniser = self.pack.detector, self.pack.recogniser
+        eyes = self.pack.file(detector.file).sha256[:8] if detector.file else mtcnn_version()
+        mind = self.pack.file(recogniser.file).sha256[:8]
+        return f"{self.pack.name}/{detector.kind}-{eyes}/{Path(recogniser.file).stem}-{mind}"
+
+    @property
+    def loaded(self) -> bool:
+        return self._networks is not None
+
+    def load(self) -> None:
+        """Load the networks now. Raises a `ModelError` that says which file is at fault."""
+        if self._networks is None:
+            files = locate(self.pack)
+            self._networks = self._detector(files), self._recogniser(files)
+
+    def unload(self) -> None:
+        """Free the networks' memory; the next picture loads them again."""
+        self._networks = None
+
+    def unload_if_idle(self, seconds: float) -> bool:
+        """Unload when no picture came for so long. Says whether it did."""
+        idle = self.loaded and time.monotonic() - self.last_used >= seconds
+        if idle:
+            self.unload()
+        return idle
+
+    def analyse(self, image: Pixels) -> list[Face]:
+        """The faces of a picture, uint8 [h, w, 3] RGB, the surest first.
+
+        `timings` then holds the milliseconds of detect, align and embed. Raises a `ModelError`
+        when the pack cannot be loaded.
+        """
+        self.load()
+        assert self._networks is not None
+        detector, recogniser = self._networks
+        self.timings = {}
+        with self._timed("detect"):
+            picture = Pyramid(image)
+            found = detect(detector, picture)
+        with self._timed("align"):
+            chips = align.chips(picture, found.points, recogniser.template, self.preset.views)
+            qualities = quality.judge(found.points, chips[:, 0], found.scores)
+        with self._timed("embed"):
+            vectors = recogniser.embed(chips.reshape(-1, *chips.shape[2:]))
+            shape = (len(found), len(self.preset.views), -1)
+            embeddings = unit(vectors.reshape(shape).mean(axis=1)) if len(found) else vectors
+        self.last_used = time.monotonic()
+        rows = zip(
+            found.boxes, found.points, embeddings, found.scores.tolist(), qualities, strict=True
+        )
+        return [Face(tuple(box.tolist()), *rest) for box, *rest in rows]
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.timings[stage] = 1000 * (time.perf_counter() - start)
+
+    def _detector(self, files: dict[str, Path]) -> Detector:
+        described = self.pack.detector
+        confidence, side = described.confidence, described.side
+        if described.kind == "mtcnn":
+            nets = {Path(n).stem: Session(files[n]) for n in ("pnet.lz4", "rnet.lz4", "onet.lz4")}
+            return Mtcnn(nets, confidence=confidence, side=side, min_face=self.min_face)
+        network = YuNet if described.kind == "yunet" else Scrfd
+        return network(Session(files[described.file]), confidence=confidence, side=side)
+
+    def _recogniser(self, files: dict[str, Path]) -> Recogniser:
+        described = self.pack.recogniser
+        return Recogniser(
+            Session(files[described.file]),
+            template=align.TEMPLATES[described.template],
+            dimension=described.dimension,
+            bgr=described.order == "bgr",
+            mean=described.mean,
+            deviation=described.deviation,
+        )
+
+
+def detect(detector: Detector, picture: Pyramid) -> Found:
+    """The faces of a picture; one without any is looked at again with a margin of grey.
+
+    A detector wants to see what is around a face, and crops often end at the hair.
+    """
+    found = detector.detect(picture)
+    if len(found):
+        return found
+    margin = round(MARGIN * max(picture.width, picture.height))
+    image = np.asarray(picture.level(0))
+    padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), constant_values=GREY)
+    return detector.detect(Pyramid(padded)).moved(1.0, -margin, -margin)
+
+
+def load_engine(pack_name: str | None = None, preset: str | None = None) -> FaceEngine:
+    """An engine for the pack of this name (none: the one in use), by the settings of `[ml]`.
+
+    Raises `UnknownPack` or `BadPack`; missing or wrong files show when the engine loads.
+    """
+    settings = load(MlSettings)
+    pack = catalog.find(pack_name or catalog.active())
+    return FaceEngine(pack, PRESETS[preset or settings.preset], min_face=settings.min_face)
+
+
+def locate(pack: Pack) -> dict[str, Path]:
+    """The files of a pack as ONNX on this machine, each checked, by their names in the pack.
+
+    Those of `builtin` are converted when they are not yet. Raises `NotPulled` or
+    `ChecksumMismatch`.
+    """
+    files = {}
+    sources = {}
+    if pack.detector.kind == "mtcnn" and pack.name != catalog.BUILTIN.name:
+        sources = {f.name: f for f in catalog.BUILTIN.files if f.name.endswith(".lz4")}
+    for file in pack.files:
+        if file.url.startswith("wheel:"):
+            sources[file.name] = file
+        else:
+            files[file.name] = check(pack, file)
+    if sources:
+        wheel = {weights.in_wheel(f.url.removeprefix("wheel:")): f.sha256 for f in sources.values()}
+        files |= weights.converted(wheel, pack.folder)
+    return files
+
+
+def check(pack: Pack, file: catalog.ModelFile) -> Path:
+    """The path of a pack's file, which is the right one. Raises `NotPulled`, `ChecksumMismatch`."""
+    path = pack.folder / file.name
+    if not path.is_file():
+        hint = f"run `kaleidoscope models pull {pack.name}`" if file.url else "import it again"
+        raise NotPulled(f"{path} of the pack {pack.name} is not there", hint=hint, pack=pack.name)
+    if (found := weights.sha256(path)) != file.sha256:
+        raise ChecksumMismatch(
+            f"{path} is not the file that the pack {pack.name} names "
+            f"(SHA-256 {found}, not {file.sha256})",
+            hint=f"remove it and run `kaleidoscope models pull {pack.name}`"
+            if file.url
+            else "import the pack again",
+            path=str(path),
+        )
+    return path
+
+
+def mtcnn_version() -> str:
+    """The head of ONet's checksum, which stands for the three networks of one wheel."""
+    return catalog.BUILTIN.file("onet.lz4").sha256[:8]

@@ -1,0 +1,78 @@
+"""What a detector finds, as arrays: one row a face."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from kaleidoscope.ml.models.pyramid import Pyramid
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Found:
+    """`boxes` [n, 4] x1 y1 x2 y2, `points` [n, 5, 2], `scores` [n] 0..1, best first.
+
+    Pixels of the picture looked at. The points are the eye on the left of the picture, the other
+    eye, the tip of the nose, the corner of the mouth on the left, the other corner.
+    """
+
+    boxes: Array
+    points: Array
+    scores: Array
+
+    @staticmethod
+    def nothing() -> Found:
+        return Found(*(np.zeros(shape, np.float32) for shape in [(0, 4), (0, 5, 2), (0,)]))
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Found:
+        return Found(self.boxes[rows], self.points[rows], self.scores[rows])
+
+    def moved(self, scale: float, dx: float = 0.0, dy: float = 0.0) -> Found:
+        """The same faces in a picture of another scale: every x becomes (x + dx)·scale."""
+        offset = np.array([dx, dy], np.float32)
+        boxes = (self.boxes.reshape(-1, 2, 2) + offset) * np.float32(scale)
+        points = (self.points + offset) * np.float32(scale)
+        return Found(boxes.reshape(-1, 4), points, self.scores)
+
+
+class Detector(Protocol):
+    """A network, or several, that find faces."""
+
+    def detect(self, picture: Pyramid) -> Found:
+        """The faces of a picture, in its pixels."""
+        ...
+
+
+def overlaps(boxes: Array, *, of_smaller: bool = False) -> Array:
+    """Intersection over union of all pairs [n, n]; `of_smaller`: over the smaller area."""
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=2)
+    areas = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
+    if of_smaller:
+        whole = np.minimum(areas[:, None], areas[None, :])
+    else:
+        whole = areas[:, None] + areas[None, :] - shared
+    ratios: Array = shared / np.maximum(whole, np.float32(1e-9))
+    return ratios
+
+
+def best(
+    boxes: Array, scores: Array, overlap: float, *, of_smaller: bool = False, most: int = 1500
+) -> npt.NDArray[np.intp]:
+    """Greedy non-maximum suppression: rows kept, best first, of the `most` best."""
+    order = np.argsort(-scores, kind="stable")[:most]
+    covered = overlaps(boxes[order], of_smaller=of_smaller) > overlap
+    alive = np.ones(len(order), bool)
+    for row in range(len(order)):
+        if alive[row]:
+            alive[row + 1 :] &= ~covered[row, row + 1 :]
+    return order[alive]
