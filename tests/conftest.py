@@ -25,10 +25,7 @@ FIRST_IDS = {"media_assets": 1, "persons": 2, "faces": 3}
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """An empty folder that an unprivileged PostgreSQL may enter (those of pytest are closed)."""
-    with tempfile.TemporaryDirectory(prefix="kaleidoscope-") as name:
-        path = Path(name)
-        path.chmod(0o711)
-        yield path
+    yield from _open_folder()
 
 
 @pytest.fixture
@@ -44,12 +41,9 @@ def data_dir(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    """One embedded server for all tests, in memory where there is room: fsync stays on."""
-    memory = Path("/dev/shm")
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 4 << 30
-    with tempfile.TemporaryDirectory(prefix="kaleidoscope-", dir=memory if roomy else None) as name:
-        Path(name).chmod(0o711)
-        server = EmbeddedPostgres(Path(name) / "postgres")
+    """One embedded server for all tests."""
+    for folder in _open_folder():
+        server = EmbeddedPostgres(folder / "postgres")
         server.start()
         yield server
         server.stop()
@@ -96,6 +90,16 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"no shared folder at {path} (KALEIDOSCOPE_SHARED)")
     return path
+
+
+def _open_folder() -> Iterator[Path]:
+    """A temporary folder, in memory where there is room: fsync stays on and costs little there."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 4 << 30
+    with tempfile.TemporaryDirectory(prefix="kaleidoscope-", dir=memory if roomy else None) as name:
+        path = Path(name)
+        path.chmod(0o711)
+        yield path
 
 
 def _administrator(postgres: EmbeddedPostgres) -> psycopg.Connection:

@@ -45,7 +45,9 @@ from kaleidoscope.kernel.errors import DatabaseError
 from kaleidoscope.kernel.postgres_programs import (
     SYSTEM_HOME,
     closed_folder,
+    open_folder,
     postgres_programs,
+    refuse_closed,
     server_user,
 )
 
@@ -89,6 +91,7 @@ ALWAYS = {
 READY_WITHIN = 600.0  # seconds; recovery after a crash may have 2 GB of log to replay
 STOPPED_WITHIN = 60.0
 ORPHANS_LEAVE_WITHIN = 5.0
+UNSEEN_FOR = 30.0  # an initdb whose starter was killed ends sooner than this
 POLL = 0.01
 
 
@@ -120,14 +123,12 @@ class EmbeddedPostgres:
         """
         with _explained(self.root):
             self._make_root()
-            with _locked(self.root / "lock"):
-                self._bring_up()
+            with self._locked():
                 try:
-                    self._join()
-                    _create_database(self.url_of("postgres"), self.url_of(NAME))
-                except BaseException:
-                    self._leave()
-                    raise
+                    self._bring_up()
+                except psycopg.OperationalError:
+                    self._bring_up()  # it was killed just before: now it is seen to be dead
+                self._join()
                 return self.url_of(NAME)
 
     def stop(self) -> None:
@@ -135,7 +136,7 @@ class EmbeddedPostgres:
         with _explained(self.root):
             if not self.root.exists():
                 return
-            with _locked(self.root / "lock"):
+            with self._locked():
                 self._leave()
 
     def running_url(self) -> str | None:
@@ -152,44 +153,42 @@ class EmbeddedPostgres:
 
     def _bring_up(self) -> None:
         """Attach to the server that runs, or start one."""
-        with (self.root / "serving").open("ab") as serving:
-            if not self._wait_for_server_or(serving):
-                cluster = self._cluster_folder()
-                if not (cluster / "PG_VERSION").exists():
-                    self._create_cluster(cluster, serving)
-                self._launch(cluster, serving)
+        with self._open_lock("serving") as serving:
+            if not self._is_served(serving):
+                if not (self._cluster_folder() / "PG_VERSION").exists():
+                    self._create_cluster(self._cluster_folder(), serving)
+                self._launch(self._cluster_folder(), serving)
+        _create_database(self.url_of("postgres"), self.url_of(NAME))
 
-    def _wait_for_server_or(self, serving: IO[bytes]) -> bool:
-        """Whether a server is ready. If none is alive `serving` is locked, and ours to pass on."""
+    def _is_served(self, serving: IO[bytes]) -> bool:
+        """Wait until a server is ready, or none is alive: then `serving` is ours to pass on."""
         began = time.monotonic()
-        while time.monotonic() - began < READY_WITHIN:
+        while (waited := time.monotonic() - began) < READY_WITHIN:
             if _try_lock(serving):
                 return False
             server = self._postmaster()
             if server is not None and server.ready:
                 return True
-            if server is None and time.monotonic() - began > ORPHANS_LEAVE_WITHIN:
+            if server is None and waited > ORPHANS_LEAVE_WITHIN:
                 # The postmaster was killed, and a backend amid a long query has not noticed.
-                self._kill_orphans()
+                self._kill_processes()
+            if server is None and waited > UNSEEN_FOR:
+                break
             time.sleep(POLL)
         raise DatabaseError(
-            f"a PostgreSQL on {self.root} is alive and does not become ready",
+            f"a PostgreSQL that this process cannot see or that is not ready serves {self.root}",
             hint="is another container or machine using this data folder?",
         )
 
     def _launch(self, cluster: Path, serving: IO[bytes]) -> None:
         user = server_user(cluster)
         programs = postgres_programs(_major(cluster), user)
-        closed = closed_folder(cluster, user)
-        if closed is not None:
-            raise DatabaseError(
-                f"{user.name}, who runs PostgreSQL, may not enter {closed}",
-                hint=f"chmod o+x {closed}, or move the data folder",
-            )
+        refuse_closed(cluster, user)
         # Nothing serves this cluster (we hold the lock), so that the file is stale; its process id
         # may belong to somebody else by now, which PostgreSQL could not tell from a live server.
         (cluster / "postmaster.pid").unlink(missing_ok=True)
-        settings = {**ALWAYS, "port": str(self._settled_port()), **_shared_memory()}
+        mine = {"port": str(self._settled_port()), "cluster_name": self._mark()}
+        settings = {**ALWAYS, **mine, **_shared_memory()}
         arguments = [f"--{name}={value}" for name, value in settings.items()]
         logs = _Logs(self.root / "startup.log", cluster / "log")
         with logs.startup.open("wb") as output:
@@ -215,13 +214,13 @@ class EmbeddedPostgres:
     def _shut_down(self, server: Postmaster) -> None:
         os.kill(server.pid, signal.SIGINT)
         began = time.monotonic()
-        with (self.root / "serving").open("ab") as serving:
+        with self._open_lock("serving") as serving:
             while not _try_lock(serving):
                 if self._child is not None:
                     self._child.poll()  # reaps it
                 if time.monotonic() - began > STOPPED_WITHIN:
                     log.warning("PostgreSQL does not stop; it will recover at its next start")
-                    self._kill_orphans()
+                    self._kill_processes()
                 time.sleep(POLL)
         if self._child is not None:
             self._child.wait()
@@ -232,19 +231,32 @@ class EmbeddedPostgres:
         try:
             lines = (cluster / "postmaster.pid").read_text().split("\n")
             found = Postmaster(int(lines[0]), int(lines[3]), lines[7].strip() == "ready")
-            # A process id is used again; the folder that a process works in tells who it is.
-            if cluster.samefile(psutil.Process(found.pid).cwd()):
-                return found
+            return found if self._is_ours(psutil.Process(found.pid)) else None
         except (OSError, ValueError, IndexError, psutil.Error):
-            pass
-        return None
+            return None
 
-    def _kill_orphans(self) -> None:
-        cluster = self._cluster_folder()
+    def _kill_processes(self) -> int:
+        """Kill every process of this server; answers how many there were."""
+        killed = 0
         for process in psutil.process_iter():
-            with suppress(OSError, psutil.Error):
-                if process.name() == "postgres" and cluster.samefile(process.cwd()):
+            with suppress(psutil.Error):
+                if self._is_ours(process):
                     process.kill()
+                    killed += 1
+        return killed
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        """Whether a process belongs to this server: a process id is used again.
+
+        By its command line, which even a root without CAP_SYS_PTRACE (in a container) may read.
+        """
+        mark = self._mark()
+        return process.name() == "postgres" and any(mark in part for part in process.cmdline())
+
+    def _mark(self) -> str:
+        """The server's `cluster_name`, which PostgreSQL shows in every process title."""
+        place = os.fsencode(self._cluster_folder().resolve())
+        return f"{NAME}-{hashlib.sha256(place).hexdigest()[:16]}"
 
     # -- the folder
 
@@ -267,16 +279,18 @@ class EmbeddedPostgres:
     def _create_cluster(self, cluster: Path, serving: IO[bytes]) -> None:
         """A new cluster, whole or not at all: made beside its place and renamed into it."""
         user = server_user(cluster)
-        if closed_folder(self.root, user) is not None:
+        if cluster.parent == self.root and closed_folder(self.root, user) is not None:
             cluster = self._settle_elsewhere()
+        refuse_closed(cluster.parent, user)
         programs = postgres_programs(None, user)
         draft = cluster.with_name("cluster.draft")
         shutil.rmtree(draft, ignore_errors=True)  # of a start that was killed
         draft.mkdir(mode=0o700)
         password = draft / "password"
         _write(password, self._password())
-        for path in (draft, password):
-            os.chown(path, user.uid, user.gid)
+        if not user.is_me:
+            for path in (draft, password):
+                os.chown(path, user.uid, user.gid)
         log.info("creating the database", folder=str(cluster), user=user.name)
         locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         settings = [f"--set={name}={value}" for name, value in INITIAL.items()]
@@ -303,7 +317,11 @@ class EmbeddedPostgres:
         """A place for the cluster that everybody can reach, noted in the data folder."""
         mark = hashlib.sha256(os.fsencode(self.root.resolve())).hexdigest()[:16]
         home = SYSTEM_HOME / mark
-        home.mkdir(mode=0o711, parents=True, exist_ok=True)
+        if (home / "cluster").exists():
+            # Of a data folder that was here before and was deleted; its password went with it.
+            kept = home.rename(f"{home}.abandoned-{int(time.time())}")
+            log.warning("kept the database of an earlier data folder", folder=str(kept))
+        open_folder(home)
         _write(self.root / "location", str(home / "cluster"))
         return home / "cluster"
 
@@ -340,7 +358,7 @@ class EmbeddedPostgres:
 
     def _join(self) -> None:
         if self._joined is None:
-            self._joined = (self.root / "users").open("ab")
+            self._joined = self._open_lock("users")
             fcntl.flock(self._joined, fcntl.LOCK_SH)
 
     def _leave(self) -> None:
@@ -353,8 +371,19 @@ class EmbeddedPostgres:
 
     def _others(self) -> bool:
         """Whether a process uses the server (asked when we ourselves do not)."""
-        with (self.root / "users").open("ab") as users:
+        with self._open_lock("users") as users:
             return not _try_lock(users)
+
+    def _open_lock(self, name: str) -> IO[bytes]:
+        # Ours alone: who may open a file may lock it.
+        return os.fdopen(os.open(self.root / name, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Be the only one who starts or stops the server; waits for whoever does."""
+        with self._open_lock("lock") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
 
 class _Logs:
@@ -386,7 +415,7 @@ def _failure(what: str, output: str) -> DatabaseError:
         return DatabaseError(f"{what}: the disk is full", hint="make room and start again")
     if "Address already in use" in output:
         return DatabaseError(f"{what}: its port is taken", hint="stop the other program")
-    causes = re.findall(r"(?:FATAL|PANIC|initdb: error|could not [^:\n]*): +(.+)", output)
+    causes = re.findall(r"(?:FATAL|PANIC|initdb: error|postgres): +(.+)", output)
     return DatabaseError(f"{what}: {causes[-1] if causes else output.strip()[-300:]}")
 
 
@@ -407,12 +436,13 @@ def _create_database(maintenance_url: str, url: str) -> None:
     """Create our database unless it is there."""
     try:
         psycopg.connect(url).close()
-    except psycopg.OperationalError as missing:
+    except psycopg.OperationalError:
+        create = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(NAME))
         with psycopg.connect(maintenance_url, autocommit=True) as connection:
-            known = connection.execute("SELECT FROM pg_database WHERE datname = %s", [NAME])
-            if known.fetchone() is not None:
-                raise missing from None
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(NAME)))
+            # A starter that was killed may have left its own CREATE DATABASE running.
+            with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+                connection.execute(create)
+        psycopg.connect(url).close()
 
 
 def _shared_memory() -> dict[str, str]:
@@ -436,14 +466,6 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock file; waits for whoever holds it."""
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _try_lock(file: IO[bytes]) -> bool:

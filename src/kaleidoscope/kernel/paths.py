@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from kaleidoscope.kernel.errors import Forbidden
+from kaleidoscope.kernel.errors import Forbidden, Invalid
 
 _LOOKS_ESCAPED = re.compile(r"\\(?=x[0-9a-f]{2})")
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
@@ -27,13 +27,19 @@ def to_text(path: str | bytes | os.PathLike[str]) -> str:
 
 
 def to_bytes(text: str) -> bytes:
-    """The exact bytes of a path spelled by `to_text`."""
+    """The exact bytes of a path spelled by `to_text`; `Invalid` for a text that spells none."""
     out, end = bytearray(), 0
-    for match in _ESCAPE.finditer(text):
-        out += text[end : match.start()].encode("utf-8", "surrogateescape")
-        out.append(int(match.group(1), 16))
-        end = match.end()
-    return bytes(out + text[end:].encode("utf-8", "surrogateescape"))
+    try:
+        for match in _ESCAPE.finditer(text):
+            out += text[end : match.start()].encode("utf-8", "surrogateescape")
+            out.append(int(match.group(1), 16))
+            end = match.end()
+        out += text[end:].encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise Invalid(f"{text!a} is no path: it holds half a character") from None
+    if 0 in out:
+        raise Invalid(f"{text!a} is no path: it holds a NUL")
+    return bytes(out)
 
 
 def is_utf8(text: str) -> bool:

@@ -52,16 +52,20 @@ def server_user(cluster: Path) -> User:
     Raises `DatabaseError` when the cluster is somebody else's and we are not root.
     """
     me = os.geteuid()
-    if cluster.exists():
-        owner = cluster.stat().st_uid
-        if owner not in (me, 0) and me != 0:
-            raise DatabaseError(
-                f"{cluster} belongs to {_name(owner)}, not to {_name(me)}",
-                hint=f"run as {_name(owner)}, or choose another KALEIDOSCOPE_DATA_DIR",
-            )
-        if owner != 0:
-            return _user(owner)
-    return _user(me) if me != 0 else _servant()
+    if not cluster.exists():
+        return _servant() if me == 0 else _user(me)
+    owner = cluster.stat().st_uid
+    if owner == 0:
+        raise DatabaseError(
+            f"{cluster} belongs to root, as whom PostgreSQL does not run",
+            hint=f"chown -R {_servant().name} {cluster}",
+        )
+    if me not in (owner, 0):
+        raise DatabaseError(
+            f"{cluster} belongs to {_name(owner)}, not to {_name(me)}",
+            hint=f"run as {_name(owner)}, or choose another KALEIDOSCOPE_DATA_DIR",
+        )
+    return _user(owner)
 
 
 def postgres_programs(major: int | None, user: User) -> Path:
@@ -82,6 +86,7 @@ def postgres_programs(major: int | None, user: User) -> Path:
     chosen = found[max(found) if major is None else major]
     if closed_folder(chosen, user) is not None:
         chosen = _copied(chosen)
+        refuse_closed(chosen, user)
     return chosen / "bin"
 
 
@@ -96,6 +101,24 @@ def closed_folder(path: Path, user: User) -> Path | None:
         if not found.st_mode & bit:
             return folder
     return None
+
+
+def refuse_closed(path: Path, user: User) -> None:
+    """Raise `DatabaseError` naming the folder on the way to `path` that `user` may not pass."""
+    closed = closed_folder(path, user)
+    if closed is not None:
+        raise DatabaseError(
+            f"{user.name}, who runs PostgreSQL, may not enter {closed}",
+            hint=f"chmod o+x {closed}, or choose another KALEIDOSCOPE_DATA_DIR",
+        )
+
+
+def open_folder(path: Path) -> None:
+    """Make a folder and those above it that everybody may pass, whatever our umask."""
+    if not path.exists():
+        open_folder(path.parent)
+        path.mkdir()
+        path.chmod(0o711)
 
 
 def _installed() -> dict[int, Path]:
@@ -116,7 +139,7 @@ def _copied(install: Path) -> Path:
     version = importlib.metadata.version(WHEEL)
     copy = SYSTEM_HOME / f"{WHEEL}-{version}-{install.name}"
     if not copy.exists():
-        SYSTEM_HOME.mkdir(mode=0o755, parents=True, exist_ok=True)
+        open_folder(SYSTEM_HOME)
         draft = Path(tempfile.mkdtemp(prefix=f"{copy.name}.", dir=SYSTEM_HOME))
         shutil.copytree(
             install,

@@ -22,7 +22,7 @@ def service_secret() -> str:
     path = data_dir() / "secrets" / "service"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = path.with_name(f"service.{os.getpid()}")
+        draft = path.with_name(f"service.{secrets.token_hex(8)}")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(32))

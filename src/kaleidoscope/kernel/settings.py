@@ -65,15 +65,15 @@ def load(section: type[S]) -> S:
 
     Raises `SettingsError` that names the file or variable and the field at fault.
     """
-    values = {**_from_file(section), **_from_environment(section)}
+    written, environment = _from_file(section), _from_environment(section)
     try:
-        return section.model_validate(values)
+        return section.model_validate({**written, **environment})
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join([section.section, *map(str, first["loc"])]).lstrip(".")
-        raise SettingsError(
-            f"setting {field}: {first['msg']} (looked in {config_file()} and the environment)"
-        ) from error
+        fault = error.errors()[0]
+        name = str(fault["loc"][0]) if fault["loc"] else ""
+        where = _variable(section, name) if name in environment else str(config_file())
+        field = ".".join([section.section, *map(str, fault["loc"])]).strip(".")
+        raise SettingsError(f"{where}: {field}: {fault['msg']}", setting=field) from error
 
 
 def _from_file(section: type[Section]) -> dict[str, Any]:
@@ -93,13 +93,16 @@ def _from_file(section: type[Section]) -> dict[str, Any]:
 
 
 def _from_environment(section: type[Section]) -> dict[str, Any]:
-    prefix = PREFIX + (section.section.upper() + "_" if section.section else "")
     found: dict[str, Any] = {}
     for name, field in section.model_fields.items():
-        raw = os.environ.get(prefix + name.upper())
+        raw = os.environ.get(_variable(section, name))
         if raw is not None:
             is_list = get_origin(field.annotation) in (list, tuple) or any(
                 get_origin(arg) in (list, tuple) for arg in get_args(field.annotation)
             )
             found[name] = [p for p in raw.split(os.pathsep) if p] if is_list else raw
     return found
+
+
+def _variable(section: type[Section], field: str) -> str:
+    return PREFIX + "_".join(filter(None, [section.section, field])).upper()

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn, TypeVar
 
+import structlog
 import typer
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
@@ -17,7 +18,7 @@ from rich.markup import escape
 from rich.pretty import Pretty
 from sqlalchemy.exc import OperationalError
 
-from kaleidoscope.kernel import migrate
+from kaleidoscope.kernel import log, migrate
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
 from kaleidoscope.kernel.errors import DatabaseError, KaleidoscopeError
@@ -31,6 +32,8 @@ console = Console(stderr=True)
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work; what a user can act on ends it as `fail` says."""
+    if not structlog.is_configured():
+        log.configure("command")
     try:
         return asyncio.run(work)
     except KaleidoscopeError as error:
@@ -43,7 +46,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 def fail(error: KaleidoscopeError) -> NoReturn:
     """End the command: one line that says what and why, one what to do next, the exit code."""
-    console.print(f"[red]error:[/] {escape(error.message)}", soft_wrap=True, highlight=False)
+    message = escape(" ".join(error.message.split()))
+    console.print(f"[red]error:[/] {message}", soft_wrap=True, highlight=False)
     if error.hint:
         console.print(f"[dim]hint: {escape(error.hint)}[/]", soft_wrap=True, highlight=False)
     raise typer.Exit(error.exit_code)

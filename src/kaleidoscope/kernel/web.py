@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ import structlog
 from fastapi import APIRouter, Depends, FastAPI, Header, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -62,7 +63,8 @@ def create_app(
     app.add_exception_handler(KaleidoscopeError, _on_known)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(OperationalError, _on_database)
+    for error in (OperationalError, InterfaceError, TimeoutError):
+        app.add_exception_handler(error, _on_database)
     app.add_exception_handler(Exception, _on_unknown)
     app.add_middleware(LocalCallersOnly, hosts=frozenset(h.lower() for h in hosts))
     return app
@@ -142,7 +144,10 @@ async def _on_validation(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return problem(error.status_code, "http", str(error.detail))
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    answer = problem(error.status_code, code, str(error.detail))
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 async def _on_database(request: Request, error: Exception) -> JSONResponse:
