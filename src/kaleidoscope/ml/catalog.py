@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -40,13 +40,15 @@ class ModelFile(_Data):
 
 class Detector(_Data):
     """`mtcnn` lives in the wheel of that name and has no `file`. `side`: the network looks at
-    the photo shrunk to so many pixels; `confidence` 0..1: the least that counts as a face.
+    the photo shrunk to so many pixels; `min_face`: pixels there of the smallest face sought;
+    `confidence` 0..1: the least that counts as a face.
     """
 
     kind: Literal["mtcnn", "yunet", "scrfd"]
     file: str = ""
     confidence: float = Field(gt=0, lt=1)
-    side: int = Field(default=1024, ge=64, le=4096)
+    side: int = Field(default=640, ge=64, le=4096)
+    min_face: int = Field(default=20, ge=8, le=1000)
 
 
 class Recogniser(_Data):
@@ -171,22 +173,28 @@ def find(name: str) -> Pack:
 
 def read_pack(file: Path) -> Pack:
     """The pack that a `pack.toml` describes; its name is its folder's. Raises `BadPack`."""
-    try:
-        fields = {"name": file.parent.name, **tomllib.loads(file.read_text(encoding="utf-8"))}
-        pack = Pack.model_validate(fields)
-    except (OSError, ValueError) as error:
-        raise BadPack(f"cannot use {file}: {_reason(error)}", path=str(file)) from error
+    pack = validated({"name": file.parent.name, **read_toml(file)}, str(file))
     if pack.name != file.parent.name:
         raise BadPack(f"{file}: the pack is called {pack.name!r}, its folder {file.parent.name!r}")
     return pack
 
 
-def _reason(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
+def read_toml(file: Path) -> dict[str, Any]:
+    """The fields of a `pack.toml`, not looked at yet. Raises `BadPack`."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadPack(f"cannot read {file}: {error}", path=str(file)) from error
+
+
+def validated(fields: dict[str, Any], where: str) -> Pack:
+    """The pack with these fields. Raises `BadPack` that names `where` and the field at fault."""
+    try:
+        return Pack.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise BadPack(f"{where}: {place}: {first['msg']}", pack=where) from error
 
 
 def active() -> str:
@@ -245,7 +253,7 @@ BUILTIN = Pack(
             url="wheel:face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
         ),
     ),
-    detector=Detector(kind="mtcnn", confidence=0.9),
+    detector=Detector(kind="mtcnn", confidence=0.9, side=1024, min_face=40),
     recogniser=Recogniser(
         file="dlib_face_recognition_resnet_model_v1.dat", dimension=128, template="dlib"
     ),
@@ -346,7 +354,7 @@ BUFFALO_L = Pack(
             "buffalo_l",
         ),
     ),
-    detector=Detector(kind="scrfd", file="det_10g.onnx", confidence=0.5, side=640),
+    detector=Detector(kind="scrfd", file="det_10g.onnx", confidence=0.5),
     recogniser=_arcface("w600k_r50.onnx"),
     thresholds=_prior(0.38, 18.0),
 )
@@ -370,7 +378,7 @@ BUFFALO_S = Pack(
             "buffalo_sc",
         ),
     ),
-    detector=Detector(kind="scrfd", file="det_500m.onnx", confidence=0.5, side=640),
+    detector=Detector(kind="scrfd", file="det_500m.onnx", confidence=0.5),
     recogniser=_arcface("w600k_mbf.onnx"),
     thresholds=_prior(0.38, 18.0),
 )

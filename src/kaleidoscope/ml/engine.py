@@ -40,11 +40,11 @@ class Preset:
 
     name: str
     views: tuple[View, ...]
-    min_face: int
+    min_face: float  # times the pack's own
 
 
-FAST = Preset("fast", (View(),), 40)
-BALANCED = Preset("balanced", (View(), View(mirrored=True)), 40)
+FAST = Preset("fast", (View(),), 1.0)
+BALANCED = Preset("balanced", (View(), View(mirrored=True)), 1.0)
 THOROUGH = Preset(
     "thorough",
     (
@@ -55,7 +55,7 @@ THOROUGH = Preset(
         View(zoom=1.05),
         View(zoom=0.95, mirrored=True),
     ),
-    20,
+    0.5,
 )
 PRESETS = {preset.name: preset for preset in (FAST, BALANCED, THOROUGH)}
 
@@ -78,10 +78,12 @@ class FaceEngine:
     """One pack in memory, for one thread. The networks are loaded with the first picture."""
 
     def __init__(self, pack: Pack, preset: Preset = BALANCED, *, min_face: int = 0) -> None:
-        """`min_face`: side in pixels of the smallest face sought; 0: the preset's own."""
+        """`min_face`: side in pixels of the smallest face sought, in the picture shrunk to the
+        side at which the detector looks at it; 0: the pack's own, by the preset.
+        """
         self.pack = pack
         self.preset = preset
-        self.min_face = min_face or preset.min_face
+        self.min_face = min_face or max(12, round(pack.detector.min_face * preset.min_face))
         self.timings: dict[str, float] = {}
         self.last_used = time.monotonic()
         self._networks: tuple[Detector, Recogniser] | None = None
@@ -128,6 +130,7 @@ class FaceEngine:
         with self._timed("detect"):
             picture = Pyramid(image)
             found = detect(detector, picture)
+            found = found[self._large_enough(picture, found)]
         with self._timed("align"):
             chips = align.chips(picture, found.points, recogniser.template, self.preset.views)
             qualities = quality.judge(found.points, chips[:, 0], found.scores)
@@ -141,6 +144,13 @@ class FaceEngine:
         )
         return [Face(tuple(box.tolist()), *rest) for box, *rest in rows]
 
+    def _large_enough(self, picture: Pyramid, found: Found) -> npt.NDArray[np.bool_]:
+        shrunk = min(1.0, self.pack.detector.side / max(picture.width, picture.height))
+        sides = found.boxes[:, 2:] - found.boxes[:, :2]
+        # A detector's boxes are tighter than the squares in which MTCNN seeks.
+        large: npt.NDArray[np.bool_] = sides.max(axis=1) * shrunk >= 0.8 * self.min_face
+        return large
+
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
@@ -149,12 +159,11 @@ class FaceEngine:
 
     def _detector(self, files: dict[str, Path]) -> Detector:
         described = self.pack.detector
+        if described.kind != "mtcnn":
+            return detector_of(described, Session(files[described.file]))
+        nets = {Path(n).stem: Session(files[n]) for n in ("pnet.lz4", "rnet.lz4", "onet.lz4")}
         confidence, side = described.confidence, described.side
-        if described.kind == "mtcnn":
-            nets = {Path(n).stem: Session(files[n]) for n in ("pnet.lz4", "rnet.lz4", "onet.lz4")}
-            return Mtcnn(nets, confidence=confidence, side=side, min_face=self.min_face)
-        network = YuNet if described.kind == "yunet" else Scrfd
-        return network(Session(files[described.file]), confidence=confidence, side=side)
+        return Mtcnn(nets, confidence=confidence, side=side, min_face=self.min_face)
 
     def _recogniser(self, files: dict[str, Path]) -> Recogniser:
         described = self.pack.recogniser
@@ -166,6 +175,17 @@ class FaceEngine:
             mean=described.mean,
             deviation=described.deviation,
         )
+
+
+def detector_of(described: catalog.Detector, session: Session) -> Detector:
+    """A detector of one network."""
+    network = YuNet if described.kind == "yunet" else Scrfd
+    return network(session, confidence=described.confidence, side=described.side)
+
+
+def blank() -> Pyramid:
+    """A picture with nothing in it, to see whether a network runs."""
+    return Pyramid(np.full((64, 64, 3), GREY, np.uint8))
 
 
 def detect(detector: Detector, picture: Pyramid) -> Found:

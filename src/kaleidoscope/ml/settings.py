@@ -22,11 +22,11 @@ class MlSettings(Section):
     preset: Literal["fast", "balanced", "thorough"] = Field(
         default="balanced",
         description="How much is spent on a photo: `fast` embeds one view of a face, `balanced` "
-        "two, `thorough` six and looks for smaller faces too.",
+        "two, `thorough` six and looks for faces half as large, too.",
     )
     min_face: int = Field(
         default=0,
         ge=0,
         description="Side in pixels of the smallest face sought, in the photo shrunk to the side "
-        "at which the preset looks for faces. 0: the preset's own.",
+        "at which the pack's detector looks at it. 0: the pack's own, by the preset.",
     )
