@@ -438,10 +438,10 @@ def _create_database(maintenance_url: str, url: str) -> None:
         psycopg.connect(url).close()
     except psycopg.OperationalError:
         create = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(NAME))
-        with psycopg.connect(maintenance_url, autocommit=True) as connection:
-            # A starter that was killed may have left its own CREATE DATABASE running.
-            with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
-                connection.execute(create)
+        # A starter that was killed may have left its own CREATE DATABASE running.
+        made_meanwhile = suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation)
+        with psycopg.connect(maintenance_url, autocommit=True) as connection, made_meanwhile:
+            connection.execute(create)
         psycopg.connect(url).close()
 
 

@@ -1,0 +1,106 @@
+"""The terminal edge."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+import pytest
+import typer
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from kaleidoscope.kernel import migrate, terminal
+from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
+from kaleidoscope.kernel.errors import KaleidoscopeError, NotFound
+from kaleidoscope.kernel.settings import load
+
+
+class Answer(BaseModel):
+    at: datetime
+    id: UUID
+
+
+def outcome(error: BaseException) -> int:
+    async def work() -> None:
+        raise error
+
+    with pytest.raises(typer.Exit) as ended:
+        terminal.run(work())
+    return ended.value.exit_code
+
+
+def test_the_answer_of_the_work_comes_back() -> None:
+    async def work() -> int:
+        return 42
+
+    assert terminal.run(work()) == 42
+
+
+def test_an_error_is_a_line_a_hint_and_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    error = NotFound("no person [7]\nin this library", hint="kaleidoscope people list")
+    assert outcome(error) == NotFound.exit_code
+    told = capsys.readouterr()
+    assert told.err == "error: no person [7] in this library\nhint: kaleidoscope people list\n"
+    assert told.out == ""
+
+
+def test_a_database_that_does_not_answer_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    error = OperationalError("SELECT 1", {}, psycopg.OperationalError("connection refused"))
+    assert outcome(error) == 9
+    assert capsys.readouterr().err == ("error: the database does not answer: connection refused\n")
+
+
+def test_ctrl_c_is_no_error() -> None:
+    assert outcome(KeyboardInterrupt()) == 130
+
+
+def test_every_error_has_an_exit_code_of_its_own() -> None:
+    kinds = KaleidoscopeError.__subclasses__()
+    codes = [kind.exit_code for kind in kinds if kind.__module__.startswith("kaleidoscope.kernel")]
+    assert len(codes) == len(set(codes))
+    assert not {0, 1, 130} & set(codes)
+
+
+def test_emit_speaks_json_to_scripts(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = Answer(at=datetime(2024, 5, 1, tzinfo=UTC), id=UUID(int=7))
+    terminal.emit([answer, {"name": "Zoë", "path": Path("/a")}], json=True)
+    told = capsys.readouterr().out
+    assert "Zoë" in told
+    assert json.loads(told) == [
+        {"at": "2024-05-01T00:00:00Z", "id": str(UUID(int=7))},
+        {"name": "Zoë", "path": "/a"},
+    ]
+
+
+def test_emit_speaks_plainly_to_people(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.emit("three photos [new]")
+    terminal.emit({"photos": 3})
+    assert " ".join(capsys.readouterr().out.split()) == "three photos [new] { 'photos': 3 }"
+
+
+async def test_the_database_is_started_migrated_and_stopped_again(data_dir: Path) -> None:
+    server = EmbeddedPostgres(data_dir / "postgres")
+    async with terminal.open_database() as db:
+        assert server.running_url() == db.url
+        assert await asyncio.to_thread(migrate.current, db.url) == migrate.head()
+        async with terminal.open_database() as second:
+            assert second.url == db.url
+        async with db.transaction() as session:
+            await session.execute(text("SELECT 1"))
+    assert server.running_url() is None
+
+
+async def test_a_database_of_ones_own_is_used_and_left_running(
+    data_dir: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KALEIDOSCOPE_DATABASE_URL", database_url)
+    load.cache_clear()
+    async with terminal.open_database() as db:
+        assert db.url == database_url
+    assert not (data_dir / "postgres").exists()
