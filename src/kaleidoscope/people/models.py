@@ -9,7 +9,6 @@ from uuid import UUID
 from pgvector.sqlalchemy import Vector
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     CheckConstraint,
     DateTime,
     ForeignKey,
@@ -173,7 +172,6 @@ class PersonVector(Base):
     __tablename__ = "person_vectors"
     __table_args__ = (
         CheckConstraint("count >= 0", name="count"),
-        Index("ix_person_vectors_unsettled", "pack", postgresql_where=text("NOT settled")),
         Index(
             "ix_person_vectors_mean_builtin",
             text("(mean::vector(128)) vector_ip_ops"),
@@ -191,11 +189,6 @@ class PersonVector(Base):
     sum: Mapped[Any] = mapped_column(Vector(), comment="Sum of their unit vectors")
     mean: Mapped[Any] = mapped_column(
         Vector(), comment="sum / count: its inner product with a face is the average similarity"
-    )
-    settled: Mapped[bool] = mapped_column(
-        Boolean,
-        server_default=text("false"),
-        comment="Whether consolidation has looked at the person since it last changed",
     )
 
 
@@ -268,4 +261,19 @@ class IdentityEvent(Base):
     )
     undone_by: Mapped[int | None] = mapped_column(
         BigInteger, ForeignKey("identity_events.id"), comment="The event that took this one back"
+    )
+
+
+class Consolidation(Base):
+    """How far consolidation has come."""
+
+    __tablename__ = "consolidations"
+    __table_args__ = ({"comment": "One row a model pack: which changes have been consolidated"},)
+
+    pack: Mapped[str] = mapped_column(Text, primary_key=True, comment="Model pack")
+    version: Mapped[int] = mapped_column(
+        BigInteger, comment="Persons changed at this version or later are still to be looked at"
+    )
+    finished_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=NOW, comment="When the last round ended"
     )

@@ -1,0 +1,195 @@
+"""Faces and who is in which photo."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.people.queries.search import to_sql
+from kaleidoscope.people.rules.changes import PERSON
+
+
+@dataclass(frozen=True)
+class StoredFace:
+    """A face as the database has it."""
+
+    id: int
+    person_id: int | None
+    bbox: list[float]
+    confirmed_by: str
+    refused: frozenset[int]
+
+    @property
+    def spoken_of(self) -> bool:
+        """Whether a person has said yes or no to it: then it stays, found again or not."""
+        return self.confirmed_by == PERSON or bool(self.refused)
+
+
+async def stored_faces(session: AsyncSession, photo_id: int) -> list[StoredFace]:
+    """The faces of a photo with the persons they are known not to be."""
+    rows = await session.execute(
+        text(
+            "SELECT f.id, f.person_id, f.bbox, f.confirmed_by,"
+            " array(SELECT coalesce(p.merged_into, p.id) FROM face_rejections r"
+            "   JOIN persons p ON p.id = r.person_id WHERE r.face_id = f.id) AS refused"
+            " FROM faces f WHERE f.photo_id = :photo ORDER BY f.id"
+        ),
+        {"photo": photo_id},
+    )
+    return [
+        StoredFace(r.id, r.person_id, r.bbox, r.confirmed_by, frozenset(r.refused)) for r in rows
+    ]
+
+
+async def delete_faces(session: AsyncSession, face_ids: Collection[int]) -> None:
+    """Remove faces with their vectors."""
+    await session.execute(text("DELETE FROM faces WHERE id = ANY(:ids)"), {"ids": list(face_ids)})
+
+
+@dataclass(frozen=True)
+class NewFace:
+    """A face to write; `id` is given when it replaces what the machine knew of a stored one."""
+
+    id: int | None
+    person_id: int | None
+    bbox: list[float]
+    landmarks: list[float] | None
+    suggested_person_id: int | None
+    similarity: float | None
+    confidence: float | None
+    quality: float | None
+    measures: dict[str, Any] | None
+    vector: NDArray[np.float32]
+
+
+async def write_faces(
+    session: AsyncSession,
+    photo_id: int,
+    faces: Sequence[NewFace],
+    *,
+    pack: str,
+    model_version: str | None,
+    attempt_id: UUID,
+) -> list[tuple[int, int]]:
+    """Insert or replace faces and their vectors; (face id, vector id) of each, in order.
+
+    A stored face keeps its id, and a person's word on it.
+    """
+    if not faces:
+        return []
+    ids = (
+        await session.execute(
+            text(
+                "SELECT coalesce(id, nextval(pg_get_serial_sequence('faces', 'id')))"
+                " FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS u (id, i) ORDER BY i"
+            ),
+            {"ids": [f.id for f in faces]},
+        )
+    ).scalars()
+    face_ids = list(ids)
+    await session.execute(
+        text(
+            "INSERT INTO faces (id, photo_id, person_id, status, bbox, landmarks,"
+            "   suggested_person_id, similarity, confidence, quality, measures, model_version,"
+            "   attempt_id)"
+            " SELECT id, :photo, person_id, CASE WHEN person_id IS NULL THEN 'open' ELSE 'assigned'"
+            "   END, bbox, landmarks, suggested_person_id, similarity, confidence, quality,"
+            "   measures, :model_version, :attempt"
+            " FROM jsonb_to_recordset(CAST(:faces AS jsonb)) AS u (id bigint, person_id bigint,"
+            "   bbox real[], landmarks real[], suggested_person_id bigint, similarity real,"
+            "   confidence real, quality real, measures jsonb)"
+            " ON CONFLICT (id) DO UPDATE SET person_id = excluded.person_id,"
+            "   status = excluded.status, bbox = excluded.bbox, landmarks = excluded.landmarks,"
+            "   suggested_person_id = excluded.suggested_person_id,"
+            "   similarity = excluded.similarity, confidence = excluded.confidence,"
+            "   quality = excluded.quality, measures = excluded.measures,"
+            "   model_version = excluded.model_version, attempt_id = excluded.attempt_id"
+        ),
+        {
+            "photo": photo_id,
+            "model_version": model_version,
+            "attempt": attempt_id,
+            "faces": json.dumps(
+                [
+                    {
+                        "id": face_id,
+                        "person_id": f.person_id,
+                        "bbox": f.bbox,
+                        "landmarks": f.landmarks,
+                        "suggested_person_id": f.suggested_person_id,
+                        "similarity": f.similarity,
+                        "confidence": f.confidence,
+                        "quality": f.quality,
+                        "measures": f.measures,
+                    }
+                    for face_id, f in zip(face_ids, faces, strict=True)
+                ]
+            ),
+        },
+    )
+    rows = await session.execute(
+        text(
+            "INSERT INTO face_vectors (face_id, pack, model_version, embedding)"
+            " SELECT face_id, :pack, :model_version, v::vector"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:vectors AS text[])) AS u (face_id, v)"
+            " ON CONFLICT (face_id, pack) DO UPDATE SET embedding = excluded.embedding,"
+            "   model_version = excluded.model_version, created_at = now()"
+            " RETURNING face_id, id"
+        ),
+        {
+            "pack": pack,
+            "model_version": model_version,
+            "ids": face_ids,
+            "vectors": [to_sql(f.vector) for f in faces],
+        },
+    )
+    vector_ids = {row.face_id: row.id for row in rows}
+    return [(face_id, vector_ids[face_id]) for face_id in face_ids]
+
+
+async def write_photo_persons(
+    session: AsyncSession, photo_ids: Collection[int]
+) -> dict[int, list[int]]:
+    """Bring the join table in line with the faces; the persons of each photo, by id."""
+    photos = {"photos": list(photo_ids)}
+    await session.execute(
+        text(
+            "DELETE FROM photo_persons x WHERE photo_id = ANY(:photos) AND NOT EXISTS"
+            " (SELECT FROM faces f WHERE f.photo_id = x.photo_id AND f.person_id = x.person_id)"
+        ),
+        photos,
+    )
+    await session.execute(
+        text(
+            "INSERT INTO photo_persons (photo_id, person_id)"
+            " SELECT DISTINCT photo_id, person_id FROM faces"
+            " WHERE photo_id = ANY(:photos) AND person_id IS NOT NULL"
+            " ORDER BY 1, 2 ON CONFLICT DO NOTHING"
+        ),
+        photos,
+    )
+    rows = await session.execute(
+        text(
+            "SELECT u.id, array(SELECT person_id FROM photo_persons x WHERE x.photo_id = u.id"
+            "   ORDER BY person_id) AS person_ids FROM unnest(CAST(:photos AS bigint[])) AS u (id)"
+        ),
+        photos,
+    )
+    return {row.id: row.person_ids for row in rows}
+
+
+async def photos_of_faces(session: AsyncSession, face_ids: Collection[int]) -> list[int]:
+    """The photos of these faces, by id."""
+    rows = await session.execute(
+        text("SELECT DISTINCT photo_id FROM faces WHERE id = ANY(:ids) ORDER BY 1"),
+        {"ids": list(face_ids)},
+    )
+    return list(rows.scalars())

@@ -1,0 +1,208 @@
+"""Searching persons by vectors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from kaleidoscope.people.rules.matching import Vectors
+
+COPY_HEAD, COPY_TAIL = 19, -2  # signature, flags and extension length; the closing mark
+
+
+def to_sql(vector: NDArray[np.float32]) -> str:
+    """A vector as pgvector reads it."""
+    return str(vector.tolist())
+
+
+def from_sql(written: str) -> NDArray[np.float32]:
+    """A vector as pgvector writes it."""
+    return np.asarray(json.loads(written), np.float32)
+
+
+@dataclass(frozen=True)
+class Library:
+    """How many persons a pack knows (counted up to a limit), and the last of them."""
+
+    persons: int
+    last_id: int
+
+
+async def library(session: AsyncSession, pack: str, at_most: int) -> Library:
+    """The size of the library, counted no further than `at_most` + 1."""
+    row = (
+        await session.execute(
+            text(
+                "SELECT (SELECT count(*) FROM (SELECT FROM person_vectors"
+                "   WHERE pack = :pack AND count > 0 LIMIT :most) some),"
+                " (SELECT coalesce(max(id), 0) FROM persons)"
+            ),
+            {"pack": pack, "most": at_most + 1},
+        )
+    ).one()
+    return Library(*row)
+
+
+async def near_exact(
+    session: AsyncSession, pack: str, vectors: Vectors, least: float, after: int = 0
+) -> list[dict[int, float]]:
+    """Per vector, every person (with an id above `after`) at least that similar on average."""
+    rows = await session.execute(
+        text(
+            "WITH q AS MATERIALIZED (SELECT i, v::vector AS v"
+            "   FROM unnest(CAST(:vectors AS text[])) WITH ORDINALITY AS u (v, i))"
+            " SELECT q.i - 1, p.person_id, -(p.mean <#> q.v) FROM person_vectors p"
+            " JOIN q ON (p.mean <#> q.v) <= :least"
+            " WHERE p.pack = :pack AND p.count > 0 AND p.person_id > :after"
+        ),
+        {
+            "vectors": [to_sql(v) for v in vectors],
+            "least": -least,
+            "pack": pack,
+            "after": after,
+        },
+    )
+    return _per_vector(len(vectors), rows.all())
+
+
+async def near_indexed(
+    session: AsyncSession, pack: str, vectors: Vectors, least: float, best: int, effort: int
+) -> list[dict[int, float]]:
+    """Per vector, the `best` most similar persons by the pack's index, if similar enough."""
+    kind = f"vector({int(vectors.shape[1])})"
+    await session.execute(
+        text("SELECT set_config('hnsw.ef_search', :effort, true)"), {"effort": str(effort)}
+    )
+    rows = await session.execute(
+        text(
+            f"WITH q AS MATERIALIZED (SELECT i, v::{kind} AS v"
+            "   FROM unnest(CAST(:vectors AS text[])) WITH ORDINALITY AS u (v, i))"
+            " SELECT q.i - 1, n.person_id, -n.distance FROM q CROSS JOIN LATERAL ("
+            f"  SELECT p.person_id, p.mean::{kind} <#> q.v AS distance FROM person_vectors p"
+            # The name stands in the statement: a partial index is chosen by a constant alone.
+            f"  WHERE p.pack = {_literal(pack)} AND p.count > 0"
+            f"  ORDER BY p.mean::{kind} <#> q.v LIMIT :best) n"
+            " WHERE n.distance <= :least"
+        ),
+        {"vectors": [to_sql(v) for v in vectors], "least": -least, "best": best},
+    )
+    return _per_vector(len(vectors), rows.all())
+
+
+async def similar_to(
+    session: AsyncSession, pack: str, pairs: Sequence[tuple[int, NDArray[np.float32]]]
+) -> list[tuple[int, float] | None]:
+    """For each (person id, vector): the living person the id resolves to and its similarity."""
+    if not pairs:
+        return []
+    rows = await session.execute(
+        text(
+            "SELECT u.i - 1, v.person_id, -(v.mean <#> u.v::vector)"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:vectors AS text[]))"
+            "   WITH ORDINALITY AS u (id, v, i)"
+            " JOIN persons p ON p.id = u.id"
+            " JOIN person_vectors v ON v.person_id = coalesce(p.merged_into, p.id)"
+            " WHERE v.pack = :pack AND v.count > 0"
+        ),
+        {"ids": [p for p, _ in pairs], "vectors": [to_sql(v) for _, v in pairs], "pack": pack},
+    )
+    found = {i: (person_id, float(similarity)) for i, person_id, similarity in rows}
+    return [found.get(i) for i in range(len(pairs))]
+
+
+def _per_vector(n: int, rows: Sequence[Row[Any]]) -> list[dict[int, float]]:
+    found: list[dict[int, float]] = [{} for _ in range(n)]
+    for i, person_id, similarity in rows:
+        found[i][person_id] = float(similarity)
+    return found
+
+
+def _literal(name: str) -> str:
+    """A pack's name as an SQL string that no bind parameter is looked for in."""
+    return "'" + name.replace("'", "''").replace(":", "\\:") + "'"
+
+
+def index_name(pack: str) -> str:
+    """The name of a pack's search index."""
+    return f"ix_person_vectors_mean_{pack}"[:63]
+
+
+async def has_index(session: AsyncSession, pack: str) -> bool:
+    """Whether the pack's search index stands and is complete."""
+    valid = await session.execute(
+        text(
+            "SELECT i.indisvalid FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid"
+            " WHERE c.relname = :name AND c.relnamespace = current_schema()::regnamespace"
+        ),
+        {"name": index_name(pack)},
+    )
+    return bool(valid.scalar_one_or_none())
+
+
+async def build_index(connection: AsyncConnection, pack: str, dimension: int) -> None:
+    """Build the pack's search index anew, beside running work (outside any transaction)."""
+    name = '"' + index_name(pack).replace('"', '""') + '"'
+    await connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}".replace(":", "\\:")))
+    await connection.execute(
+        text(
+            f"CREATE INDEX CONCURRENTLY {name.replace(':', chr(92) + ':')} ON person_vectors"
+            f" USING hnsw ((mean::vector({int(dimension)})) vector_ip_ops)"
+            f" WHERE pack = {_literal(pack)} AND count > 0"
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Means:
+    """Persons of a pack in rows: ids, counts and means [persons, dimension]."""
+
+    ids: NDArray[np.int64]
+    counts: NDArray[np.int32]
+    means: Vectors
+
+
+async def read_means(
+    session: AsyncSession, pack: str, dimension: int, person_ids: Sequence[int] | None = None
+) -> Means:
+    """The means of these persons or of all, read as binary and ordered by id."""
+    raw = await (await session.connection()).get_raw_connection()
+    connection: Any = raw.driver_connection
+    some = "" if person_ids is None else " AND person_id = ANY(%s)"
+    query = (
+        "COPY (SELECT person_id, count, mean FROM person_vectors WHERE pack = %s AND count > 0"
+        f" AND vector_dims(mean) = %s{some} ORDER BY person_id) TO STDOUT (FORMAT BINARY)"
+    )
+    values = [pack, dimension, *([] if person_ids is None else [list(person_ids)])]
+    chunks = []
+    async with connection.cursor() as cursor, cursor.copy(query, values) as copy:
+        async for chunk in copy:
+            chunks.append(bytes(chunk))
+    rows = np.frombuffer(b"".join(chunks)[COPY_HEAD:COPY_TAIL], _record(dimension))
+    return Means(
+        rows["id"].astype(np.int64),
+        rows["count"].astype(np.int32),
+        rows["mean"].astype(np.float32).reshape(len(rows), dimension),
+    )
+
+
+def _record(dimension: int) -> np.dtype[np.void]:
+    """A row of PostgreSQL's binary COPY: each value behind its length, a vector behind 4 bytes."""
+    return np.dtype(
+        [
+            ("fields", ">i2"),
+            ("id_length", ">i4"),
+            ("id", ">i8"),
+            ("count_length", ">i4"),
+            ("count", ">i4"),
+            ("mean_length", ">i4"),
+            ("mean_head", "V4"),
+            ("mean", ">f4", (dimension,)),
+        ]
+    )

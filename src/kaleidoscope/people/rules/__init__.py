@@ -1,0 +1,1 @@
+"""The decisions about identity: pure, no I/O."""

@@ -1,0 +1,151 @@
+"""Who the faces of one photo are: join a known person, found a new one, or stay open.
+
+Vectors are unit length, similarity is the cosine. The similarity of a face to a person is the
+average over the person's faces, sum · e / count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+Vectors = NDArray[np.float32]  # one a row
+
+SAME_PLACE = 0.4  # intersection over union above which two boxes are one face
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The similarities and the quality that decide, for one pack and library size."""
+
+    join: float
+    """A face joins a person at this average similarity."""
+    merge: float
+    """Two persons are one at this average similarity between their faces."""
+    same: float
+    """Two faces of one photo at this similarity are one face twice: a mirror, a collage."""
+    found: float
+    """The least quality (0 to 1) of a face that founds a person."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A face to decide about: what is known of it besides its vector."""
+
+    quality: float = 1.0
+    similar: Mapping[int, float] = field(default_factory=dict)
+    """Average similarity to each candidate person."""
+    refused: frozenset[int] = frozenset()
+    """Persons that somebody said this is not."""
+    fixed: int | None = None
+    """The person that somebody said this is."""
+    held: int | None = None
+    """The person it had before it was processed again."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`person_id` of a known person, or `founds` (faces of one new person share the number)."""
+
+    person_id: int | None = None
+    founds: int | None = None
+    similarity: float | None = None
+
+
+def decide(sights: Sequence[Sight], vectors: Vectors, limits: Limits) -> list[Verdict]:
+    """A verdict for each face of one photo; `vectors` is [faces, dimension], unit rows.
+
+    Two faces of a photo are two people unless they are nearly identical. The best pair of face and
+    person is settled first, so that the order of the faces does not matter.
+    """
+    alike = vectors @ vectors.T >= limits.same
+    verdicts: dict[int, Verdict] = {
+        i: Verdict(person_id=s.fixed, similarity=s.similar.get(s.fixed))
+        for i, s in enumerate(sights)
+        if s.fixed is not None
+    }
+    for similarity, i, person_id in _pairs(sights, limits.join):
+        if i not in verdicts and _free(person_id, i, verdicts, alike):
+            verdicts[i] = Verdict(person_id=person_id, similarity=similarity)
+    _keep(sights, verdicts, alike)
+    _found(sights, verdicts, alike, limits.found)
+    return [verdicts.get(i, Verdict()) for i in range(len(sights))]
+
+
+def _pairs(sights: Sequence[Sight], join: float) -> list[tuple[float, int, int]]:
+    """Every acceptable (similarity, face, person): those held already, then the most similar."""
+    pairs = [
+        (similarity, i, person_id)
+        for i, sight in enumerate(sights)
+        for person_id, similarity in sight.similar.items()
+        if similarity >= join and person_id not in sight.refused
+    ]
+    return sorted(pairs, key=lambda p: (sights[p[1]].held != p[2], -p[0], p[1], p[2]))
+
+
+def _free(
+    person_id: int, i: int, verdicts: Mapping[int, Verdict], alike: NDArray[np.bool_]
+) -> bool:
+    """Whether face `i` may be this person beside the other faces of the photo."""
+    return all(alike[i, j] for j, v in verdicts.items() if v.person_id == person_id)
+
+
+def _keep(sights: Sequence[Sight], verdicts: dict[int, Verdict], alike: NDArray[np.bool_]) -> None:
+    """A face that is like nobody keeps the person it had: processing again moves no names."""
+    for i, sight in enumerate(sights):
+        held = sight.held
+        if i in verdicts or held is None or held in sight.refused:
+            continue
+        if _free(held, i, verdicts, alike):
+            verdicts[i] = Verdict(person_id=held, similarity=sight.similar.get(held))
+
+
+def _found(
+    sights: Sequence[Sight],
+    verdicts: dict[int, Verdict],
+    alike: NDArray[np.bool_],
+    least_quality: float,
+) -> None:
+    """The twin of a settled face follows it, a good face founds, a poor one stays open."""
+    rest = [i for i in range(len(sights)) if i not in verdicts]
+    founded = 0
+    for i in sorted(rest, key=lambda i: -sights[i].quality):
+        twins = (v for j, v in verdicts.items() if alike[i, j] and _may_follow(sights[i], v))
+        twin = next(twins, None)
+        if twin is not None:
+            verdicts[i] = Verdict(person_id=twin.person_id, founds=twin.founds)
+        elif sights[i].quality >= least_quality:
+            verdicts[i] = Verdict(founds=founded)
+            founded += 1
+
+
+def _may_follow(sight: Sight, verdict: Verdict) -> bool:
+    return verdict.person_id is None or verdict.person_id not in sight.refused
+
+
+def overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes x1, y1, x2, y2."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    both = width * height
+    area = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both
+    return both / area
+
+
+def same_places(new: Sequence[Sequence[float]], old: Sequence[Sequence[float]]) -> dict[int, int]:
+    """Which new box is which old one: index to index, the best overlap first, each used once."""
+    pairs = sorted(
+        ((overlap(a, b), i, j) for i, a in enumerate(new) for j, b in enumerate(old)),
+        key=lambda p: (-p[0], p[1], p[2]),
+    )
+    found: dict[int, int] = {}
+    for share, i, j in pairs:
+        if share >= SAME_PLACE and i not in found and j not in found.values():
+            found[i] = j
+    return found

@@ -1,0 +1,233 @@
+"""The documents of people's HTTP routes, and of the ML service's callback (seed 001)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
+
+
+def _vector(text: str) -> str:
+    decode_vector(text)
+    return text
+
+
+def decode_vector(text: str) -> NDArray[np.float32]:
+    """The vector in base64 of little-endian float32; ValueError for anything else."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"is not base64: {error}") from error
+    if not raw or len(raw) % 4:
+        raise ValueError(f"is {len(raw)} bytes, not a row of float32")
+    vector = np.frombuffer(raw, "<f4").astype(np.float32)
+    if not np.isfinite(vector).all():
+        raise ValueError("holds a number that is not finite")
+    if not np.any(vector):
+        raise ValueError("is all zero")
+    return vector
+
+
+def encode_vector(vector: NDArray[np.float32]) -> str:
+    """The vector as base64 of little-endian float32."""
+    return base64.b64encode(np.asarray(vector, "<f4").tobytes()).decode()
+
+
+def _box(box: list[float]) -> list[float]:
+    if not all(math.isfinite(v) and abs(v) < 1e7 for v in box):
+        raise ValueError("is not four finite numbers")
+    if box[2] <= box[0] or box[3] <= box[1]:
+        raise ValueError("has no area: x1, y1, x2, y2 with x1 < x2 and y1 < y2")
+    return box
+
+
+EncodedVector = Annotated[str, AfterValidator(_vector)]
+Box = Annotated[list[float], Field(min_length=4, max_length=4), AfterValidator(_box)]
+Point = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class _Lenient(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class Detection(_Lenient):
+    """A face that the ML service found."""
+
+    bbox: Box
+    embedding: EncodedVector
+    confidence: Annotated[float, Field(ge=0, le=1)] | None = None
+    landmarks: Annotated[list[Point], Field(min_length=5, max_length=5)] | None = None
+    quality: dict[str, Any] | None = None
+    suggested_person_id: int | str | None = None
+    similarity: float | None = None
+
+
+class NewPerson(_Lenient):
+    """Somebody the ML service knows nobody like; detections name it by `temp_id`."""
+
+    temp_id: str
+    embedding: EncodedVector | None = None
+    suggested_display_name: str | None = Field(default=None, max_length=255)
+
+
+class Failure(_Lenient):
+    """Why a photo could not be processed."""
+
+    code: str = "processing"
+    message: str = ""
+    permanent: bool = False
+
+
+class CallbackMeta(_Lenient):
+    """How the photo was processed."""
+
+    model_version: str | None = None
+    pack: str | None = None
+    width: Annotated[int, Field(gt=0)] | None = None
+    height: Annotated[int, Field(gt=0)] | None = None
+    mime_type: str | None = None
+    duration_ms: int | None = None
+    timings: dict[str, float] = {}
+
+
+class Callback(_Lenient):
+    """POST /callback/photo-processed."""
+
+    photo_id: int
+    path: str
+    status: Literal["PROCESSED", "FAILED"]
+    callback_id: UUID | None = None
+    attempt_id: UUID | None = None
+    detections: Annotated[list[Detection], Field(max_length=5000)] = []
+    new_persons: list[NewPerson] = []
+    error: Failure | None = None
+    meta: CallbackMeta = CallbackMeta()
+
+
+class CallbackAnswer(BaseModel):
+    """What the callback did: the persons that it founded."""
+
+    ok: bool = True
+    created_person_ids: list[int] = []
+
+
+class ClassifyRequest(BaseModel):
+    """POST /classify-photo: one of the two."""
+
+    photo_id: int | None = None
+    path: str | None = None
+
+
+class ClassifiedFace(BaseModel):
+    """A face of a classified photo."""
+
+    bbox: list[float]
+    person_id: int | None
+    similarity: float | None
+
+
+class Classified(BaseModel):
+    """Who is in a photo; `photo_id` is null for a file that is not in the ledger."""
+
+    photo_id: int | None
+    person_ids: list[int]
+    faces: list[ClassifiedFace]
+
+
+class FaceView(BaseModel):
+    """A face as the API shows it."""
+
+    face_id: int
+    bbox: list[float]
+    landmarks: list[float] | None
+    person_id: int | None
+    suggested_person_id: int | None
+    similarity: float | None
+    confidence: float | None
+    quality: float | None
+    status: str
+    confirmed_by: str
+    model_version: str | None
+
+
+class PersonView(BaseModel):
+    """A person with a few photos. `merged_from` are ids that resolve to this one."""
+
+    person_id: int
+    display_name: str | None
+    created_at: datetime
+    user_id: int | None
+    faces: int
+    photos: int
+    merged_from: list[int]
+    example_photos: list[str]
+    representative_embedding: str | None = None
+
+
+class PersonLine(BaseModel):
+    """A person in the list of all."""
+
+    person_id: int
+    display_name: str | None
+    faces: int
+    photos: int
+    created_at: datetime
+
+
+class MergeRequest(BaseModel):
+    """POST /people/merge: all of `gone` are the person `kept`."""
+
+    kept: int = Field(validation_alias=AliasChoices("kept", "into"))
+    gone: Annotated[list[int], Field(min_length=1)]
+
+
+class SplitRequest(BaseModel):
+    """POST /people/{id}/split: these faces are somebody else."""
+
+    face_ids: Annotated[list[int], Field(min_length=1)]
+    display_name: str | None = Field(default=None, max_length=255)
+
+
+class RenameRequest(BaseModel):
+    """POST /people/{id}/rename: null takes the name away."""
+
+    display_name: str | None = Field(max_length=255)
+
+
+class ConfirmRequest(BaseModel):
+    """POST /faces/{id}/confirm: the face is this person; without one, the person it has."""
+
+    person_id: int | None = None
+
+
+class RejectRequest(BaseModel):
+    """POST /faces/{id}/reject: the face is not this person; without one, not the one it has."""
+
+    person_id: int | None = None
+
+
+class UndoRequest(BaseModel):
+    """POST /people/undo: without an event, the last one that a person made."""
+
+    event_id: int | None = None
+
+
+class EventView(BaseModel):
+    """A change of identity as the ledger tells it. `person_id` is the one that remains or began."""
+
+    event_id: int
+    kind: str
+    made_by: str
+    created_at: datetime
+    person_id: int | None
+    person_ids: list[int]
+    faces_moved: int
+    undoes: int | None = None
+    undone_by: int | None = None

@@ -1,0 +1,52 @@
+"""What may be chosen about people."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from kaleidoscope.kernel.settings import Section
+
+
+class PeopleSettings(Section):
+    """Recognition of people: how persons are matched, founded and healed."""
+
+    section: ClassVar[str] = "people"
+
+    join: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="Average similarity at which a face joins a person; "
+        "empty: what the model pack states for the size of the library.",
+    )
+    found_quality: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Least quality of a face that founds a person; empty: the model pack's.",
+    )
+    exact_up_to: int = Field(
+        default=10_000,
+        ge=0,
+        description="Libraries of up to so many persons are searched exactly, larger ones "
+        "through the index.",
+    )
+    search_effort: int = Field(
+        default=200,
+        ge=10,
+        le=1000,
+        description="How many candidates the index looks at (hnsw.ef_search): more finds the "
+        "right person more surely and takes longer.",
+    )
+    photos_in_flight: int = Field(
+        default=8,
+        ge=1,
+        description="Photos that one worker has with the ML service at once: about two a core.",
+    )
+    consolidate_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="How often persons that have changed are compared with the others.",
+    )
