@@ -1,0 +1,151 @@
+"""The verbs of operation: give a sign of life, say how it is going."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Literal, Self
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.settings import load
+from kaleidoscope.ops import queries, rules
+from kaleidoscope.ops.schemas import ServiceStatus
+from kaleidoscope.ops.settings import OpsSettings
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a service says of itself. `task`: what it is doing, or what is wrong."""
+
+    status: Literal["OK", "WARNING", "ERROR"] = "OK"
+    task: str | None = None
+
+
+Check = Callable[[], Awaitable[Health]]
+
+
+class Heartbeat:
+    """Signs of life of one service, from entry to exit of the context.
+
+    Each heartbeat asks `check` how the service really is; a check that fails or hangs is an ERROR.
+    While the database is away the heart goes on trying. The last word is `stopped`, or the error
+    that ended the service.
+    """
+
+    RETRY = 2.0  # seconds, after a heartbeat that did not reach the database
+
+    def __init__(
+        self,
+        db: Database,
+        service_name: str,
+        *,
+        interval: timedelta | None = None,
+        check: Check | None = None,
+    ) -> None:
+        self.service_name = service_name[:64]
+        self._db = db
+        seconds = load(OpsSettings).heartbeat_seconds
+        self._interval = interval.total_seconds() if interval else seconds
+        self._check = check or self._fine
+        self._current_task: str | None = None
+        self._changed = asyncio.Event()
+        self._beats: asyncio.Task[None] | None = None
+        self._away = False
+
+    @property
+    def current_task(self) -> str | None:
+        """What the service is doing; setting it makes the heart beat at once."""
+        return self._current_task
+
+    @current_task.setter
+    def current_task(self, task: str | None) -> None:
+        if task != self._current_task:
+            self._current_task = task
+            self._changed.set()
+
+    async def __aenter__(self) -> Self:
+        self._beats = asyncio.create_task(self._go_on(), name=f"heartbeat {self.service_name}")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._beats is not None:
+            self._beats.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._beats
+        failed = isinstance(error, Exception)
+        last = Health("ERROR", f"ended by {error!r}") if failed else Health("OK", "stopped")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.RETRY):
+                await self._say(last)
+
+    async def _go_on(self) -> None:
+        while True:
+            self._changed.clear()
+            said = await self._say(await self._examine())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval if said else self.RETRY):
+                    await self._changed.wait()
+
+    async def _examine(self) -> Health:
+        try:
+            async with asyncio.timeout(self._interval):
+                health = await self._check()
+        except TimeoutError:
+            return Health("ERROR", f"the health check did not answer in {self._interval:.0f} s")
+        except Exception as error:
+            return Health("ERROR", f"the health check failed: {error}")
+        return health if health.task else Health(health.status, self._current_task)
+
+    async def _say(self, health: Health) -> bool:
+        """One heartbeat; whether the database has it."""
+        try:
+            async with self._db.transaction() as session:
+                await beat(session, self.service_name, health)
+        except Exception as error:
+            if not self._away:
+                log.warning("heartbeat cannot be written", error=str(error).split("\n")[0])
+            self._away = True
+            return False
+        if self._away:
+            log.info("heartbeats are written again")
+        self._away = False
+        return True
+
+    async def _fine(self) -> Health:
+        return Health()
+
+
+async def beat(session: AsyncSession, service_name: str, health: Health) -> None:
+    """Note one heartbeat: the service's row, and a row of the history."""
+    await queries.beat(session, service_name, health.status, health.task)
+
+
+async def services(session: AsyncSession) -> list[ServiceStatus]:
+    """Every service with its colour by the age of its last heartbeat."""
+    return [
+        ServiceStatus(
+            **{name: value for name, value in row.items() if name != "age"},
+            age_seconds=round(row["age"].total_seconds(), 1),
+            colour=rules.colour(row["age"]),
+        )
+        for row in await queries.services(session)
+    ]
+
+
+async def trim(session: AsyncSession) -> int:
+    """Forget heartbeats, and services not heard of, for longer than `ops.history_days`."""
+    return await queries.trim(session, timedelta(days=load(OpsSettings).history_days))
