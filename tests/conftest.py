@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,20 +20,31 @@ from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
 from kaleidoscope.kernel.settings import load
 
 THOUSAND_MILLION = 10**9
+SHARED = "KALEIDOSCOPE_SHARED"
 FIRST_IDS = {"media_assets": 1, "persons": 2, "faces": 3}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _apart_from_the_user() -> Iterator[None]:
+    """No test reads the settings or writes in the data folder of who runs it."""
+    with _open_folder() as folder, pytest.MonkeyPatch.context() as patch:
+        for name in os.environ.keys() - {SHARED}:
+            if name.startswith("KALEIDOSCOPE_"):
+                patch.delenv(name)
+        patch.setenv("KALEIDOSCOPE_DATA_DIR", str(folder))
+        yield
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """An empty folder that an unprivileged PostgreSQL may enter (those of pytest are closed)."""
-    yield from _open_folder()
+    with _open_folder() as path:
+        yield path
 
 
 @pytest.fixture
 def data_dir(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty data folder, and no setting from anywhere else."""
-    for name in [n for n in os.environ if n.startswith("KALEIDOSCOPE_")]:
-        monkeypatch.delenv(name)
     monkeypatch.setenv("KALEIDOSCOPE_DATA_DIR", str(folder))
     load.cache_clear()
     yield folder
@@ -42,7 +54,7 @@ def data_dir(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
     """One embedded server for all tests."""
-    for folder in _open_folder():
+    with _open_folder() as folder:
         server = EmbeddedPostgres(folder / "postgres")
         server.start()
         yield server
@@ -86,12 +98,13 @@ async def db(database_url: str) -> AsyncIterator[Database]:
 def shared() -> Path:
     """The folder with labelled photographs, odd files and models that some tests measure with."""
     default = Path(__file__).parents[2] / "shared"
-    path = Path(os.environ.get("KALEIDOSCOPE_SHARED", default))
+    path = Path(os.environ.get(SHARED, default))
     if not path.is_dir():
-        pytest.skip(f"no shared folder at {path} (KALEIDOSCOPE_SHARED)")
+        pytest.skip(f"no shared folder at {path} ({SHARED})")
     return path
 
 
+@contextmanager
 def _open_folder() -> Iterator[Path]:
     """A temporary folder, in memory where there is room: fsync stays on and costs little there."""
     memory = Path("/dev/shm")

@@ -49,9 +49,9 @@ def server(folder: Path) -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture(scope="module")
-def stopped() -> Iterator[Path]:
+def stopped(postgres: EmbeddedPostgres) -> Iterator[Path]:
     """A folder of a server that has run and was stopped."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+    with tempfile.TemporaryDirectory(dir=postgres.root.parent) as name:
         Path(name).chmod(0o711)
         made = EmbeddedPostgres(Path(name) / "postgres")
         made.start()

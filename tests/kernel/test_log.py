@@ -34,6 +34,18 @@ def test_a_line_of_json_has_service_level_and_time_but_no_secret(
     assert (line["service_secret"], line["embedding"]) == ("…", "…")
 
 
+def test_a_traceback_shows_no_variables(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("api")
+    password = "hush"
+    try:
+        raise ZeroDivisionError(len(password))
+    except ZeroDivisionError:
+        structlog.get_logger("x").exception("it fails")
+    told = capsys.readouterr().err
+    assert "ZeroDivisionError" in told
+    assert "hush" not in told.replace('password = "hush"', "")
+
+
 def test_the_level_is_a_setting(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

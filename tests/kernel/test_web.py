@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import structlog
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
 from sqlalchemy import text
 from starlette.types import Message, Receive, Scope, Send
 
-from kaleidoscope.kernel import secrets
+from kaleidoscope.kernel import log, secrets
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import Conflict, SettingsError
 from kaleidoscope.kernel.web import ServiceOnly, Session, check_listen_address, create_app
@@ -40,7 +41,14 @@ async def for_services() -> None: ...
 
 
 @pytest.fixture
-async def app(db: Database) -> FastAPI:
+def quiet(data_dir: Path) -> Iterator[None]:
+    log.configure("test")
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+async def app(db: Database, quiet: None) -> FastAPI:
     async with db.transaction() as session:
         unique = "n int UNIQUE DEFERRABLE INITIALLY DEFERRED"  # violated at commit
         await session.execute(text(f"CREATE TABLE notes ({unique})"))
