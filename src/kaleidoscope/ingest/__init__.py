@@ -1,0 +1,1 @@
+"""How photos get in: folder jobs, their batches, and the publishing of what is to be recognised."""
