@@ -53,16 +53,7 @@ def main() -> None:
 
 
 def one_order(name: str, seed: int, options: argparse.Namespace) -> dict[bool, dict[str, float]]:
-    pack = None
-    env = {}
-    if options.pack != "builtin":
-        models = SHARED / "models"
-        pack = [
-            "--name", options.pack,
-            "--detector", str(models / "yunet_n_dynamic.onnx"),
-            "--recogniser", str(models / "MobileFaceNet_foamliu.onnx"),
-        ]  # fmt: skip
-        env["KALEIDOSCOPE_ML_PACK"] = options.pack
+    env, pack = pack_of(options.pack)
     with tempfile.TemporaryDirectory() as scratch, started(env, pack) as product:
         target = Path(scratch) / "photos-set"
         make = [sys.executable, str(SHARED / "faces" / "make_set.py"), name, str(target)]
@@ -81,6 +72,19 @@ def one_order(name: str, seed: int, options: argparse.Namespace) -> dict[bool, d
             flush=True,
         )
     return scores
+
+
+def pack_of(name: str) -> tuple[dict[str, str], list[str] | None]:
+    """The environment that chooses a pack, and the words that import it (None: built in)."""
+    if name == "builtin":
+        return {}, None
+    models = SHARED / "models"
+    words = [
+        "--name", name,
+        "--detector", str(models / "yunet_n_dynamic.onnx"),
+        "--recogniser", str(models / "MobileFaceNet_foamliu.onnx"),
+    ]  # fmt: skip
+    return {"KALEIDOSCOPE_ML_PACK": name}, words
 
 
 def score(export: Path, name: str, clear: bool) -> dict[str, float]:
