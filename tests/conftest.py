@@ -68,7 +68,6 @@ def template(postgres: EmbeddedPostgres) -> str:
     with _administrator(postgres) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     url = postgres.url_of(name)
-    _use_complete_part_of_the_chain()  # TEMPORARY while the migrations are being written
     migrate.upgrade(url)
     with psycopg.connect(url, autocommit=True) as connection:
         _part_sequences(connection)
@@ -133,26 +132,3 @@ def _part_sequences(connection: psycopg.Connection) -> None:
             others += 1
         start = FIRST_IDS.get(table, others) * THOUSAND_MILLION
         connection.execute("SELECT setval(%s::regclass, %s, false)", [sequence, start])
-
-
-def _use_complete_part_of_the_chain() -> None:
-    import re
-
-    draft = Path(tempfile.mkdtemp())
-    (draft / "versions").mkdir()
-    shutil.copy(migrate.SCRIPTS / "env.py", draft)
-    known = {None}
-    left = list((migrate.SCRIPTS / "versions").glob("0*.py"))
-    while True:
-        for path in left:
-            text = path.read_text()
-            down = re.search(r"^down_revision[^=]*= (.+)$", text, re.M)
-            mine = re.search(r"^revision[^=]*= (.+)$", text, re.M)
-            if down and mine and eval(down[1]) in known:
-                shutil.copy(path, draft / "versions")
-                known.add(eval(mine[1]))
-                left.remove(path)
-                break
-        else:
-            break
-    migrate.SCRIPTS = draft

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +13,13 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
 
+import kaleidoscope
 from kaleidoscope.kernel import migrate
+from kaleidoscope.kernel.db import Base, sqlalchemy_url
 from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
 from kaleidoscope.kernel.errors import DatabaseError
 
@@ -116,6 +122,18 @@ def test_our_own_history_goes_down_and_up_again(url: str) -> None:
     assert tables(url) <= {"alembic_version", "alembic_version_pkc"}
     migrate.upgrade(url)
     assert tables(url) == before
+
+
+def test_the_models_are_what_the_migrations_make(url: str) -> None:
+    for models in sorted(Path(kaleidoscope.__path__[0]).glob("*/models.py")):
+        import_module(f"kaleidoscope.{models.parent.name}.models")
+    migrate.upgrade(url)
+    engine = create_engine(sqlalchemy_url(url))
+    with engine.connect() as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, Base.metadata) == []
+    engine.dispose()
 
 
 def test_a_database_out_of_reach_is_an_error_in_words() -> None:

@@ -213,17 +213,22 @@ class EmbeddedPostgres:
 
     def _shut_down(self, server: Postmaster) -> None:
         os.kill(server.pid, signal.SIGINT)
+        if not self._ends_within(STOPPED_WITHIN):
+            log.warning("PostgreSQL does not stop: killed, it will recover at its next start")
+            self._kill_processes()
+            self._ends_within(STOPPED_WITHIN)
+
+    def _ends_within(self, seconds: float) -> bool:
+        """Wait until no process of the server is left; says whether that came to pass."""
         began = time.monotonic()
         with self._open_lock("serving") as serving:
-            while not _try_lock(serving):
+            while time.monotonic() - began < seconds:
                 if self._child is not None:
                     self._child.poll()  # reaps it
-                if time.monotonic() - began > STOPPED_WITHIN:
-                    log.warning("PostgreSQL does not stop; it will recover at its next start")
-                    self._kill_processes()
+                if _try_lock(serving):
+                    return True
                 time.sleep(POLL)
-        if self._child is not None:
-            self._child.wait()
+        return False
 
     def _postmaster(self) -> Postmaster | None:
         """The live server of this cluster, from its postmaster.pid."""
@@ -235,15 +240,12 @@ class EmbeddedPostgres:
         except (OSError, ValueError, IndexError, psutil.Error):
             return None
 
-    def _kill_processes(self) -> int:
-        """Kill every process of this server; answers how many there were."""
-        killed = 0
+    def _kill_processes(self) -> None:
+        """Kill every process of this server."""
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if self._is_ours(process):
                     process.kill()
-                    killed += 1
-        return killed
 
     def _is_ours(self, process: psutil.Process) -> bool:
         """Whether a process belongs to this server: a process id is used again.
