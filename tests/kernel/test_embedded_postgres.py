@@ -295,6 +295,17 @@ def test_a_platform_without_the_programs_is_told_what_to_do(
     assert "KALEIDOSCOPE_DATABASE_URL" in (caught.value.hint or "")
 
 
+def test_psql_is_the_wheels_or_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = subprocess.run([postgres_programs.psql_program(), "--version"], capture_output=True)
+    assert version.stdout.startswith(b"psql (PostgreSQL) 18")
+    monkeypatch.setattr(postgres_programs, "WHEEL", "no-such-wheel")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    assert postgres_programs.psql_program() == Path("/bin/psql")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(DatabaseError, match="no psql"):
+        postgres_programs.psql_program()
+
+
 def test_a_folder_that_cannot_be_written_is_named(folder: Path) -> None:
     (folder / "file").write_text("in the way")
     with pytest.raises(DatabaseError, match="file/postgres"):

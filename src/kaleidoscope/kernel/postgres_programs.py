@@ -90,6 +90,15 @@ def postgres_programs(major: int | None, user: User) -> Path:
     return chosen / "bin"
 
 
+def psql_program() -> Path:
+    """PostgreSQL's own terminal: the wheel's, else the system's; `DatabaseError` without any."""
+    found = _installed()
+    program = found[max(found)] / "bin" / "psql" if found else shutil.which("psql")
+    if program is None:
+        raise DatabaseError("there is no psql on this machine", hint="install postgresql-client")
+    return Path(program)
+
+
 def closed_folder(path: Path, user: User) -> Path | None:
     """The first folder on the way to `path` (and itself) that `user` may not pass, if any."""
     path = Path(os.path.realpath(path))

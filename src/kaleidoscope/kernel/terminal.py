@@ -54,25 +54,32 @@ def fail(error: KaleidoscopeError) -> NoReturn:
 
 
 @asynccontextmanager
-async def open_database() -> AsyncIterator[Database]:
-    """The database of this installation, at the revision the code expects.
+async def reach_database() -> AsyncIterator[str]:
+    """The URL of this installation's database, at whatever revision it is.
 
     The embedded PostgreSQL is started when nobody has, and stopped when nobody uses it any more.
     """
     url = load(KernelSettings).database_url
-    embedded = None if url else EmbeddedPostgres(data_dir() / "postgres")
+    if url:
+        yield url
+        return
+    embedded = EmbeddedPostgres(data_dir() / "postgres")
     try:
-        if embedded is not None:
-            url = await asyncio.to_thread(embedded.start)
+        yield await asyncio.to_thread(embedded.start)
+    finally:
+        await asyncio.to_thread(embedded.stop)
+
+
+@asynccontextmanager
+async def open_database() -> AsyncIterator[Database]:
+    """The database of this installation, brought to the revision that the code expects."""
+    async with reach_database() as url:
         await asyncio.to_thread(migrate.upgrade, url)
         db = Database(url)
         try:
             yield db
         finally:
             await db.close()
-    finally:
-        if embedded is not None:
-            await asyncio.to_thread(embedded.stop)
 
 
 def emit(answer: object, json: bool = False) -> None:
