@@ -50,10 +50,10 @@ THOROUGH = Preset(
     (
         View(),
         View(mirrored=True),
-        View(dx=3),
-        View(dx=-3, mirrored=True),
-        View(zoom=1.05),
-        View(zoom=0.95, mirrored=True),
+        View(dx=4, dy=-3, zoom=1.04),
+        View(dx=4, dy=-3, zoom=1.04, mirrored=True),
+        View(dx=-4, dy=3, zoom=1.08),
+        View(dx=-4, dy=3, zoom=1.08, mirrored=True),
     ),
     0.5,
 )
@@ -130,7 +130,6 @@ class FaceEngine:
         with self._timed("detect"):
             picture = Pyramid(image)
             found = detect(detector, picture)
-            found = found[self._large_enough(picture, found)]
         with self._timed("align"):
             chips = align.chips(picture, found.points, recogniser.template, self.preset.views)
             qualities = quality.judge(found.points, chips[:, 0], found.scores)
@@ -144,13 +143,6 @@ class FaceEngine:
         )
         return [Face(tuple(box.tolist()), *rest) for box, *rest in rows]
 
-    def _large_enough(self, picture: Pyramid, found: Found) -> npt.NDArray[np.bool_]:
-        shrunk = min(1.0, self.pack.detector.side / max(picture.width, picture.height))
-        sides = found.boxes[:, 2:] - found.boxes[:, :2]
-        # A detector's boxes are tighter than the squares in which MTCNN seeks.
-        large: npt.NDArray[np.bool_] = sides.max(axis=1) * shrunk >= 0.8 * self.min_face
-        return large
-
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
@@ -160,7 +152,7 @@ class FaceEngine:
     def _detector(self, files: dict[str, Path]) -> Detector:
         described = self.pack.detector
         if described.kind != "mtcnn":
-            return detector_of(described, Session(files[described.file]))
+            return detector_of(described, Session(files[described.file]), self.min_face)
         nets = {Path(n).stem: Session(files[n]) for n in ("pnet.lz4", "rnet.lz4", "onet.lz4")}
         confidence, side = described.confidence, described.side
         return Mtcnn(nets, confidence=confidence, side=side, min_face=self.min_face)
@@ -177,10 +169,11 @@ class FaceEngine:
         )
 
 
-def detector_of(described: catalog.Detector, session: Session) -> Detector:
+def detector_of(described: catalog.Detector, session: Session, min_face: int) -> Detector:
     """A detector of one network."""
     network = YuNet if described.kind == "yunet" else Scrfd
-    return network(session, confidence=described.confidence, side=described.side)
+    confidence, side = described.confidence, described.side
+    return network(session, confidence=confidence, side=side, min_face=min_face)
 
 
 def blank() -> Pyramid:

@@ -319,7 +319,7 @@ def _detector(sessions: dict[Path, Session]) -> dict[str, Any]:
     ((path, session),) = sessions.items()
     like = catalog.YUNET_SFACE if set(session.outputs) >= YUNET_OUTPUTS else catalog.BUFFALO_S
     described = like.detector.model_copy(update={"file": path.name})
-    engine.detector_of(described, session).detect(engine.blank())  # tells what does not fit
+    engine.detector_of(described, session, 20).detect(engine.blank())  # tells what does not fit
     return described.model_dump()
 
 

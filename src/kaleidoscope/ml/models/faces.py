@@ -76,3 +76,14 @@ def best(
         if alive[row]:
             alive[row + 1 :] &= ~covered[row, row + 1 :]
     return order[alive]
+
+
+def merged(parts: list[Found], overlap: float, smallest: float) -> Found:
+    """One face each of what was found at several strides, none smaller than `smallest` pixels."""
+    every = Found(
+        np.concatenate([part.boxes for part in parts]),
+        np.concatenate([part.points for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+    )
+    every = every[(every.boxes[:, 2:] - every.boxes[:, :2]).max(axis=1) >= smallest]
+    return every[best(every.boxes, every.scores, overlap)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kaleidoscope.ml.errors import BadWeights
-from kaleidoscope.ml.models.faces import Array, Found, best
+from kaleidoscope.ml.models.faces import Array, Found, merged
 from kaleidoscope.ml.models.letterbox import STRIDES, cells, letterbox
 from kaleidoscope.ml.models.pyramid import Pyramid
 from kaleidoscope.ml.models.session import Session
@@ -14,10 +14,12 @@ from kaleidoscope.ml.models.session import Session
 class Scrfd:
     """Takes RGB (x - 127.5) / 128; answers distances from the middle of each cell, in strides."""
 
-    def __init__(self, session: Session, *, confidence: float, side: int) -> None:
+    def __init__(self, session: Session, *, confidence: float, side: int, min_face: int) -> None:
+        """`min_face`: pixels of the smallest face, in a picture of at most `side` pixels."""
         self.session = session
         self.confidence = confidence
         self.side = side
+        self.min_face = min_face
 
     def detect(self, picture: Pyramid) -> Found:
         """The faces of a picture, in its pixels."""
@@ -38,12 +40,7 @@ class Scrfd:
             corners = np.concatenate([centre - away[:, :2], centre + away[:, 2:]], axis=1)
             places = centre[:, None] + point[rows].reshape(-1, 5, 2) * stride
             found.append(Found(corners, places, score[rows, 0]))
-        every = Found(
-            np.concatenate([f.boxes for f in found]),
-            np.concatenate([f.points for f in found]),
-            np.concatenate([f.scores for f in found]),
-        )
-        return every[best(every.boxes, every.scores, 0.4)].moved(1 / boxed.scale)
+        return merged(found, 0.4, self.min_face).moved(1 / boxed.scale)
 
     def _maps(self, outputs: list[Array]) -> tuple[list[Array], list[Array], list[Array]]:
         """Scores, boxes and points, each for strides 8, 16, 32, as rows.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kaleidoscope.ml.models.faces import Found, best
+from kaleidoscope.ml.models.faces import Found, merged
 from kaleidoscope.ml.models.letterbox import STRIDES, cells, letterbox
 from kaleidoscope.ml.models.pyramid import Pyramid
 from kaleidoscope.ml.models.session import Session
@@ -15,10 +15,12 @@ NAMES = {f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride
 class YuNet:
     """Takes BGR 0..255; a face is the root of its class and objectness scores."""
 
-    def __init__(self, session: Session, *, confidence: float, side: int) -> None:
+    def __init__(self, session: Session, *, confidence: float, side: int, min_face: int) -> None:
+        """`min_face`: pixels of the smallest face, in a picture of at most `side` pixels."""
         self.session = session
         self.confidence = confidence
         self.side = side
+        self.min_face = min_face
 
     def detect(self, picture: Pyramid) -> Found:
         """The faces of a picture, in its pixels."""
@@ -39,9 +41,4 @@ class YuNet:
             places = (cell[:, None] + points[rows].reshape(-1, 5, 2)) * stride
             corners = np.concatenate([centre - half, centre + half], axis=1)
             found.append(Found(corners, places, scores[rows]))
-        every = Found(
-            np.concatenate([f.boxes for f in found]),
-            np.concatenate([f.points for f in found]),
-            np.concatenate([f.scores for f in found]),
-        )
-        return every[best(every.boxes, every.scores, 0.3)].moved(1 / boxed.scale)
+        return merged(found, 0.3, self.min_face).moved(1 / boxed.scale)
