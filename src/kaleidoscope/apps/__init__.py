@@ -1,0 +1,1 @@
+"""The programs: thin compositions of the rooms, the command line and the supervisor."""

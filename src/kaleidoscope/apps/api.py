@@ -1,0 +1,65 @@
+"""The HTTP API: every room's routes at one door."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import APIRouter, FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from kaleidoscope.apps import process, registry
+from kaleidoscope.apps.settings import ApiSettings
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.settings import load
+from kaleidoscope.kernel.web import check_listen_address, create_app
+from kaleidoscope.ops.service import Health, Heartbeat, check_ready
+
+metrics = APIRouter(tags=["operation"])
+
+
+def main(port: int | None = None) -> None:
+    """Serve until SIGTERM or Ctrl-C; `port` overrules the settings."""
+    settings = load(ApiSettings)
+    check_listen_address(settings.host)
+    process.begin("api")
+    uvicorn.run(
+        build(),
+        host=settings.host,
+        port=port or settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
+
+
+def build() -> FastAPI:
+    """The application; it opens the database when it starts."""
+    routers = [*registry.ROUTERS, metrics]
+    return create_app("Kaleidoscope", routers, lifespan=_alive, hosts=load(ApiSettings).hosts)
+
+
+@asynccontextmanager
+async def _alive(app: FastAPI) -> AsyncIterator[None]:
+    async with process.database() as db, Heartbeat(db, "api", check=lambda: _health(db)):
+        app.state.db = db
+        yield
+
+
+async def _health(db: Database) -> Health:
+    async with db.transaction() as session:
+        await check_ready(session)
+    return Health("OK", "serving")
+
+
+@metrics.get("/metrics", include_in_schema=False)
+def prometheus() -> Response:
+    """The metrics of every process under one supervisor, of this one alone without it."""
+    chosen = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        chosen = CollectorRegistry()
+        MultiProcessCollector(chosen)  # type: ignore[no-untyped-call]
+    return Response(generate_latest(chosen), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,63 @@
+"""The scheduler: everything that comes round by the clock."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+
+from kaleidoscope.apps import process, registry
+from kaleidoscope.kernel.clock import ClockJob, run_clock
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.ops.service import Health, Heartbeat
+
+
+def main() -> None:
+    """Run the scheduler until it is told to stop."""
+    process.run_until_told("scheduler", serve)
+
+
+async def serve(stop: asyncio.Event) -> None:
+    """All clock jobs, and a heart that says which of them fail."""
+    rounds = Rounds()
+    jobs = [rounds.watched(job) for job in registry.CLOCK]
+    async with process.database() as db, Heartbeat(db, "scheduler", check=rounds.health):
+        clock = asyncio.create_task(run_clock(db, jobs))
+        told = asyncio.create_task(stop.wait())
+        await asyncio.wait([clock, told], return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        clock.cancel()
+        with suppress(asyncio.CancelledError):
+            await clock
+
+
+class Rounds:
+    """The last outcome of each job."""
+
+    def __init__(self) -> None:
+        self._failing: dict[str, str] = {}
+        self._running: set[str] = set()
+
+    def watched(self, job: ClockJob) -> ClockJob:
+        """The same job, whose outcome is remembered."""
+
+        async def run(db: Database) -> object:
+            self._running.add(job.name)
+            try:
+                done = await job.run(db)
+            except Exception as error:
+                self._failing[job.name] = str(error).split("\n")[0]
+                raise
+            finally:
+                self._running.discard(job.name)
+            self._failing.pop(job.name, None)
+            return done
+
+        return replace(job, run=run)
+
+    async def health(self) -> Health:
+        """WARNING while the last round of any job failed, with its cause."""
+        if self._failing:
+            causes = "; ".join(f"{name} failed: {why}" for name, why in self._failing.items())
+            return Health("WARNING", causes)
+        return Health("OK", ", ".join(sorted(self._running)) or "waiting for the next round")

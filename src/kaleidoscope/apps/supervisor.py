@@ -1,0 +1,269 @@
+"""One `kaleidoscope up`: the database and the services, started, watched, stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+
+from kaleidoscope.apps import state
+from kaleidoscope.apps.child import Child
+from kaleidoscope.apps.process import command
+from kaleidoscope.apps.settings import ApiSettings
+from kaleidoscope.ingest.settings import IngestSettings
+from kaleidoscope.kernel import migrate
+from kaleidoscope.kernel.clock import now
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
+from kaleidoscope.kernel.errors import KaleidoscopeError, SettingsError, Unavailable
+from kaleidoscope.kernel.settings import KernelSettings, config_file, data_dir, load
+from kaleidoscope.ml.settings import MlSettings
+from kaleidoscope.ops.service import Health, Heartbeat, services
+
+READY_WITHIN = 300.0  # seconds; at the very first start the models are converted, too
+LOOK = 0.5  # seconds between looks at the database
+GRACE = {"scheduler": 10.0, "worker": 15.0, "mlserver": 10.0, "api": 10.0}  # in stopping order
+ANY_PORT = 200  # how many ports after the default are tried
+
+console = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line asks of `up`."""
+
+    port: int | None = None
+    ingest: Path | None = None
+    once: bool = False
+
+
+class Supervisor:
+    """The database and the services of one `kaleidoscope up`."""
+
+    def __init__(self, wishes: Wishes) -> None:
+        api, ml = load(ApiSettings), load(MlSettings)
+        explicit = wishes.port is not None or "port" in api.model_fields_set
+        api_port = _port(wishes.port or api.port, explicit, taken=set())
+        ml_port = _port(ml.port, "port" in ml.model_fields_set, taken={api_port})
+        self._wishes = wishes
+        self._api_port, self._ml_port = api_port, ml_port
+        self._up = state.Up(
+            pid=os.getpid(),
+            started_at=now(),
+            api_url=_url(api.host, api_port),
+            ml_url=_url(ml.host, ml_port),
+        )
+        self._children: dict[str, Child] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._embedded: EmbeddedPostgres | None = None
+        self._database_trouble: str | None = None
+
+    async def run(self) -> int:
+        """Start everything, then watch, or end when `once` is done."""
+        state.write(self._up)
+        await asyncio.to_thread(state.end_leftovers)
+        url = await self._start_database()
+        db = Database(url, pool_size=2)
+        try:
+            async with Heartbeat(db, "supervisor", check=self._health):
+                self._start_services(url)
+                await self._until_ready(db)
+                self._welcome()
+                return await self._serve()
+        finally:
+            await db.close()
+
+    async def stop(self) -> None:
+        """Stop the services in order, then the database."""
+        for name, grace in GRACE.items():
+            if name in self._children:
+                await self._children[name].stop(grace)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._embedded is not None:
+            await asyncio.to_thread(self._embedded.stop)
+        say("stopped")
+
+    def kill(self) -> None:
+        """End the services at once; `stop` still ends the database cleanly."""
+        for child in self._children.values():
+            child.kill()
+
+    # -- the database
+
+    async def _start_database(self) -> str:
+        began = time.monotonic()
+        url = load(KernelSettings).database_url
+        if not url:
+            self._embedded = EmbeddedPostgres(data_dir() / "postgres")
+            url = await asyncio.to_thread(self._embedded.start)
+            self._tasks.append(asyncio.create_task(self._keep_database(self._embedded)))
+        await asyncio.to_thread(migrate.upgrade, url)
+        where = f"in {data_dir()}" if self._embedded else "at the configured address"
+        say(f"database {where}: ready in {time.monotonic() - began:.1f} s")
+        return url
+
+    async def _keep_database(self, embedded: EmbeddedPostgres) -> None:
+        while True:
+            await asyncio.sleep(LOOK)
+            if await asyncio.to_thread(embedded.running_url) is not None:
+                continue
+            say("the database has died; starting it again")
+            try:
+                await asyncio.to_thread(embedded.start)
+                self._database_trouble = None
+            except KaleidoscopeError as error:
+                self._database_trouble = error.message
+                say(f"[red]the database does not start: {error.message}[/]")
+                await asyncio.sleep(5)
+
+    # -- the services
+
+    def _start_services(self, database_url: str) -> None:
+        metrics = state.run_dir() / "metrics"
+        shutil.rmtree(metrics, ignore_errors=True)
+        metrics.mkdir()
+        env = {
+            "KALEIDOSCOPE_DATA_DIR": str(data_dir()),
+            "KALEIDOSCOPE_CONFIG": str(config_file()),
+            "KALEIDOSCOPE_DATABASE_URL": database_url,
+            "KALEIDOSCOPE_API_URL": self._up.api_url,
+            "KALEIDOSCOPE_ML_URL": self._up.ml_url,
+            "KALEIDOSCOPE_ML_ROOTS": os.pathsep.join(map(str, load(IngestSettings).roots)),
+            "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+        }
+        commands = {
+            "api": ["api", "--port", str(self._api_port)],
+            "mlserver": ["mlserver", "--port", str(self._ml_port)],
+            "worker": ["worker"],
+            "scheduler": ["scheduler"],
+        }
+        for name, arguments in commands.items():
+            child = Child(name, arguments, env, say=say, changed=self._note)
+            self._children[name] = child
+            self._up.services[name] = child.status
+            self._tasks.append(asyncio.create_task(child.keep(), name=f"keep {name}"))
+
+    def _note(self) -> None:
+        state.write(self._up)
+
+    async def _health(self) -> Health:
+        trouble = {n: c.status.trouble for n, c in self._children.items() if c.status.trouble}
+        if self._database_trouble:
+            trouble["database"] = self._database_trouble
+        if trouble:
+            return Health("ERROR", "; ".join(f"{name} {what}" for name, what in trouble.items()))
+        away = [name for name, c in self._children.items() if c.status.state != "running"]
+        if away:
+            return Health("WARNING", f"starting {', '.join(away)}")
+        return Health("OK", f"watching {', '.join(self._children)}")
+
+    async def _until_ready(self, db: Database) -> None:
+        """Wait until every service works, not merely runs."""
+        began = time.monotonic()
+        missing = set(self._children)
+        async with httpx.AsyncClient(timeout=30) as client:
+            while missing:
+                missing -= {name for name in missing if await self._is_ready(name, client, db)}
+                looping = [c for c in self._children.values() if c.is_looping]
+                if looping and time.monotonic() - began > 5:
+                    child = looping[0]
+                    raise Unavailable(
+                        f"{child.name} {child.status.trouble}", hint=f"see {child.log}"
+                    )
+                if time.monotonic() - began > READY_WITHIN:
+                    raise Unavailable(
+                        f"not ready after {READY_WITHIN:.0f} s: {', '.join(sorted(missing))}",
+                        hint=f"their logs are in {state.log_dir()}",
+                    )
+                await asyncio.sleep(0.1)
+        self._up.ready = True
+        state.write(self._up)
+
+    async def _is_ready(self, name: str, client: httpx.AsyncClient, db: Database) -> bool:
+        probes = {
+            "api": f"{self._up.api_url}/health/ready",
+            "mlserver": f"{self._up.ml_url}/health",
+        }
+        try:
+            if name in probes:
+                return (await client.get(probes[name])).is_success
+            async with db.transaction() as session:
+                return any(
+                    service.service_name.startswith(name)
+                    and service.last_heartbeat > self._up.started_at
+                    for service in await services(session)
+                )
+        except (httpx.HTTPError, OSError):
+            return False
+
+    def _welcome(self) -> None:
+        took = (now() - self._up.started_at).total_seconds()
+        say(f"[bold green]ready[/] in {took:.1f} s at [bold]{self._up.api_url}[/]")
+        say(f"ML service {self._up.ml_url} · logs {state.log_dir()}")
+
+    async def _serve(self) -> int:
+        code = 0
+        if self._wishes.ingest is not None:
+            code = await self._ingest(self._wishes.ingest)
+        if self._wishes.once:
+            return code
+        say("serving; Ctrl-C stops")
+        await asyncio.Event().wait()
+        return code
+
+    async def _ingest(self, folder: Path) -> int:
+        """The same command that a user types, in this terminal."""
+        process = await asyncio.create_subprocess_exec(
+            *command("ingest", str(folder.expanduser().absolute()), "--wait"),
+            env={**os.environ, "KALEIDOSCOPE_API_URL": self._up.api_url},
+        )
+        try:
+            return await process.wait()
+        finally:
+            if process.returncode is None:
+                process.terminate()
+                await process.wait()
+
+
+def say(line: str) -> None:
+    """A line for whoever looks at the console."""
+    console.print(f"[dim]{now().astimezone():%H:%M:%S}[/] {line}", soft_wrap=True, highlight=False)
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _port(wanted: int, explicit: bool, taken: set[int]) -> int:
+    """The wanted port, or, unless it was asked for, the next free one. Raises `SettingsError`."""
+    if explicit:
+        if not _is_free(wanted):
+            raise SettingsError(
+                f"port {wanted} is taken by another program",
+                hint="stop it, or choose another port",
+            )
+        return wanted
+    choices = (p for p in range(wanted, wanted + ANY_PORT) if p not in taken and _is_free(p))
+    port = next(choices, None)
+    if port is None:
+        raise SettingsError(f"no port is free from {wanted} to {wanted + ANY_PORT}")
+    return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,154 @@
+"""Start and stop the whole product: `up`, `down`, and what `ingest` needs of them.
+
+The supervisor starts the embedded PostgreSQL (or uses the URL of the settings), migrates, starts
+the services, starts again whatever dies, and stops everything in order: services, then database.
+Killed itself, it takes the services with it (each watches its parent); the next `kaleidoscope up`
+attaches to the PostgreSQL that is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from kaleidoscope.apps import state
+from kaleidoscope.apps.process import PARENT, command, end_with_parent
+from kaleidoscope.apps.supervisor import READY_WITHIN, Supervisor, Wishes, console, say
+from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
+from kaleidoscope.kernel.errors import Unavailable
+from kaleidoscope.kernel.settings import data_dir
+
+DOWN_WITHIN = 90.0  # seconds
+
+
+def up(wishes: Wishes) -> int:
+    """Run everything until Ctrl-C or SIGTERM (or, `once`, until the folder is in).
+
+    Answers the exit code; raises `Conflict` when this data folder is already served.
+    """
+    end_with_parent()
+    with state.only_one():
+        try:
+            return asyncio.run(_up(wishes))
+        finally:
+            state.forget()
+
+
+async def _up(wishes: Wishes) -> int:
+    supervisor = Supervisor(wishes)
+    told = asyncio.Event()
+
+    def stop() -> None:
+        if told.is_set():
+            supervisor.kill()
+        told.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    work = asyncio.create_task(supervisor.run())
+    waiting = asyncio.create_task(told.wait())
+    try:
+        await asyncio.wait([work, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        say("stopping (Ctrl-C again: at once)")
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+        return 0
+    finally:
+        waiting.cancel()
+        await supervisor.stop()
+
+
+def down() -> bool:
+    """Stop the supervisor of this data folder and all it started; whether there was anything."""
+    if not state.is_held():
+        left = state.end_leftovers()
+        state.forget()
+        return bool(left) or _stop_left_database()
+    began = time.monotonic()
+    asked = 0
+    while state.is_held():
+        waited = time.monotonic() - began
+        # Asked a second time, it kills its services.
+        if (running := state.last()) and asked < (1 if waited < DOWN_WITHIN / 2 else 2):
+            with suppress(ProcessLookupError):
+                os.kill(running.pid, signal.SIGTERM)
+            asked += 1
+        if waited > DOWN_WITHIN:
+            raise Unavailable("the supervisor does not stop", hint=f"see {state.log_dir()}")
+        time.sleep(0.05)
+    return True
+
+
+def _stop_left_database() -> bool:
+    embedded = EmbeddedPostgres(data_dir() / "postgres")
+    if embedded.running_url() is None:
+        return False
+    embedded.stop()
+    return embedded.running_url() is None
+
+
+def start_detached(wishes: Wishes, *, end_with_us: bool = False) -> state.Up:
+    """Start `kaleidoscope up` in the background and wait until it is ready.
+
+    Its console goes to `logs/up.log`. `end_with_us`: it ends when this process does.
+    """
+    arguments = ["up", *(["--port", str(wishes.port)] if wishes.port else [])]
+    env = {**os.environ, **({PARENT: str(os.getpid())} if end_with_us else {})}
+    log = state.log_dir() / "up.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command(*arguments),
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    while True:
+        running = state.running()
+        if running is not None and running.pid == process.pid and running.ready:
+            return running
+        if process.poll() is not None:
+            lines = log.read_text(errors="replace").strip().splitlines()
+            errors = [line for line in lines if "error" in line] or lines[-1:]
+            raise Unavailable(
+                f"Kaleidoscope does not start: {errors[-1] if errors else 'no reason given'}",
+                hint=f"see {log}",
+            )
+        time.sleep(0.05)
+
+
+@contextmanager
+def ensure_running() -> Iterator[str]:
+    """The URL of an API that runs; what had to be started for it is stopped at the end."""
+    given = os.environ.get("KALEIDOSCOPE_API_URL")
+    if given:
+        yield given
+    elif state.is_held():
+        yield _wait_for_other().api_url
+    else:
+        console.print("[dim]starting the services[/]")
+        started = start_detached(Wishes(), end_with_us=True)
+        try:
+            yield started.api_url
+        finally:
+            down()
+
+
+def _wait_for_other() -> state.Up:
+    """The supervisor that somebody else is starting, when it is ready."""
+    began = time.monotonic()
+    while state.is_held() and time.monotonic() - began < READY_WITHIN:
+        running = state.running()
+        if running is not None and running.ready:
+            return running
+        time.sleep(0.1)
+    raise Unavailable("Kaleidoscope is starting and does not become ready", hint="see its logs")
