@@ -1,0 +1,164 @@
+"""SQL of the outbox and of the dead letters, in the caller's transaction.
+
+The queue's own SQL is in `transports.postgres`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.bus.messages import DeadLetter, Depth, Message
+from kaleidoscope.bus.models import DeadLetterRow, OutboxRow, QueuedMessage, Subscription
+
+OUTBOX_CHANNEL = "kaleidoscope_outbox"
+RELAY_LOCK = "bus:relay"
+
+
+async def add_to_outbox(session: AsyncSession, messages: Sequence[Message]) -> None:
+    """Append messages and, on commit, wake the relays."""
+    rows = [
+        {
+            "message_id": message.id,
+            "topic": message.topic,
+            "key": message.key,
+            "payload": message.payload,
+            "headers": dict(message.headers),
+        }
+        for message in messages
+    ]
+    await session.execute(insert(OutboxRow), rows)
+    await session.execute(select(func.pg_notify(OUTBOX_CHANNEL, "")))
+
+
+async def begin_relay(session: AsyncSession) -> bool:
+    """Whether this transaction is the one that relays; until it ends no other is."""
+    lock = func.pg_try_advisory_xact_lock(func.hashtextextended(RELAY_LOCK, 0))
+    return bool((await session.execute(select(lock))).scalar_one())
+
+
+async def oldest_in_outbox(session: AsyncSession, limit: int) -> list[tuple[int, Message]]:
+    """The messages that were published first, with their row numbers."""
+    query = select(OutboxRow).order_by(OutboxRow.seq).limit(limit)
+    return [
+        (
+            row.seq,
+            Message(
+                topic=row.topic,
+                key=row.key,
+                payload=row.payload,
+                id=row.message_id,
+                headers=row.headers,
+            ),
+        )
+        for row in await session.scalars(query)
+    ]
+
+
+async def remove_from_outbox(session: AsyncSession, seqs: Sequence[int]) -> None:
+    """The transport has them."""
+    gone = delete(OutboxRow).where(OutboxRow.seq == func.any(list(seqs)))
+    await session.execute(gone, execution_options={"synchronize_session": False})
+
+
+async def outbox_size(session: AsyncSession) -> int:
+    """How many published messages the transport does not have yet."""
+    return (await session.execute(select(func.count()).select_from(OutboxRow))).scalar_one()
+
+
+async def depths(session: AsyncSession, topic: str | None = None) -> list[Depth]:
+    """How much waits in PostgreSQL's queue, by topic and group."""
+    m, s, now = QueuedMessage, Subscription, func.now()
+    free = m.claimed_until.is_(None)
+    query = (
+        select(
+            s.topic,
+            s.consumer_group,
+            func.count().filter((free & (m.available_at <= now)) | (m.claimed_until <= now)),
+            func.count().filter(free & (m.available_at > now)),
+            func.count().filter(m.claimed_until > now),
+            func.min(m.enqueued_at),
+        )
+        .outerjoin_from(s, m, (m.topic == s.topic) & (m.consumer_group == s.consumer_group))
+        .group_by(s.topic, s.consumer_group)
+        .order_by(s.topic, s.consumer_group)
+    )
+    if topic is not None:
+        query = query.where(s.topic == topic)
+    return [
+        Depth(
+            topic=name, group=group, waiting=waiting, delayed=delayed, in_flight=claimed, oldest=at
+        )
+        for name, group, waiting, delayed, claimed, at in await session.execute(query)
+    ]
+
+
+def _chosen(
+    ids: Sequence[int] | None, topic: str | None, group: str | None
+) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if ids is not None:
+        conditions.append(DeadLetterRow.id.in_(ids))
+    if topic is not None:
+        conditions.append(DeadLetterRow.topic == topic)
+    if group is not None:
+        conditions.append(DeadLetterRow.consumer_group == group)
+    return conditions
+
+
+async def dead_letters(
+    session: AsyncSession,
+    *,
+    ids: Sequence[int] | None,
+    topic: str | None,
+    group: str | None,
+    before: int | None,
+    limit: int,
+) -> list[DeadLetter]:
+    """Dead letters, the youngest first."""
+    query = select(DeadLetterRow).where(*_chosen(ids, topic, group))
+    if before is not None:
+        query = query.where(DeadLetterRow.id < before)
+    rows = await session.scalars(query.order_by(DeadLetterRow.id.desc()).limit(limit))
+    return [
+        DeadLetter(
+            id=row.id,
+            message_id=row.message_id,
+            topic=row.topic,
+            group=row.consumer_group,
+            key=row.key,
+            payload=row.payload,
+            cause=row.cause,
+            history=row.history,
+            enqueued_at=row.enqueued_at,
+            died_at=row.died_at,
+        )
+        for row in rows
+    ]
+
+
+async def count_dead_letters(session: AsyncSession) -> dict[tuple[str, str | None], int]:
+    """How many dead letters there are by topic and group."""
+    row = DeadLetterRow
+    query = select(row.topic, row.consumer_group, func.count()).group_by(
+        row.topic, row.consumer_group
+    )
+    return {(topic, group): n for topic, group, n in await session.execute(query)}
+
+
+async def add_dead_letter(session: AsyncSession, **columns: Any) -> int:
+    """One dead letter; answers its number."""
+    query = insert(DeadLetterRow).values(columns).returning(DeadLetterRow.id)
+    return (await session.execute(query)).scalar_one()
+
+
+async def take_dead_letters(
+    session: AsyncSession, *, ids: Sequence[int] | None, topic: str | None, group: str | None
+) -> list[DeadLetterRow]:
+    """Remove dead letters and answer them, the oldest first."""
+    query = delete(DeadLetterRow).where(*_chosen(ids, topic, group)).returning(DeadLetterRow)
+    rows = await session.scalars(query, execution_options={"synchronize_session": False})
+    return sorted(rows, key=lambda row: row.id)
