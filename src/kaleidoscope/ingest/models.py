@@ -82,7 +82,6 @@ class IngestJob(Base):
     dry_run: Mapped[bool] = mapped_column(
         Boolean, server_default=NO, comment="Counts only: nothing but this row is written"
     )
-    known_count: Mapped[int] = _count("Found, and in the ledger already: not published again")
     changed_count: Mapped[int] = _count("Known paths with new content, to be recognised again")
     duplicate_count: Mapped[int] = _count("New paths with content that the ledger holds already")
     skipped: Mapped[dict[str, int]] = mapped_column(
@@ -131,7 +130,7 @@ class IngestBatch(Base):
         DateTime(timezone=True), server_default=NOW, comment="When its photos were registered"
     )
     published_at: Mapped[datetime | None] = _moment("When it was published")
-    publish_failures: Mapped[int] = _count("How often publishing it has failed")
+    publish_failures: Mapped[int] = _count("How many tries to publish it have failed")
     next_publish_at: Mapped[datetime | None] = _moment(
         "When a FAILED batch is tried again; null once it is given up"
     )
@@ -152,6 +151,7 @@ class PhotoIngest(Base):
             "batch_id",
             postgresql_where=text("ended_at IS NULL"),
         ),
+        Index("ix_photo_ingest_map_batch_id", "batch_id"),
         CheckConstraint("outcome IN ('PROCESSED', 'FAILED', 'DUPLICATE')", name="outcome"),
         {"comment": "Which photo came with which batch and job, whether published, how it ended"},
     )

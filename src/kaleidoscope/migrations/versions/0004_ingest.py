@@ -28,7 +28,6 @@ CREATE TABLE ingest_jobs (
     finished_at TIMESTAMP WITH TIME ZONE,
     batch_size INTEGER DEFAULT 50 NOT NULL,
     dry_run BOOLEAN DEFAULT false NOT NULL,
-    known_count INTEGER DEFAULT 0 NOT NULL,
     changed_count INTEGER DEFAULT 0 NOT NULL,
     duplicate_count INTEGER DEFAULT 0 NOT NULL,
     skipped JSONB DEFAULT '{}' NOT NULL,
@@ -58,8 +57,6 @@ COMMENT ON COLUMN ingest_jobs.published_count
 COMMENT ON COLUMN ingest_jobs.finished_at IS 'When it was COMPLETED or FAILED';
 COMMENT ON COLUMN ingest_jobs.batch_size IS 'Most photos in a batch';
 COMMENT ON COLUMN ingest_jobs.dry_run IS 'Counts only: nothing but this row is written';
-COMMENT ON COLUMN ingest_jobs.known_count
-    IS 'Found, and in the ledger already: not published again';
 COMMENT ON COLUMN ingest_jobs.changed_count
     IS 'Known paths with new content, to be recognised again';
 COMMENT ON COLUMN ingest_jobs.duplicate_count
@@ -104,7 +101,7 @@ COMMENT ON COLUMN ingest_batches.status
        'while publishing keeps failing';
 COMMENT ON COLUMN ingest_batches.inserted_at IS 'When its photos were registered';
 COMMENT ON COLUMN ingest_batches.published_at IS 'When it was published';
-COMMENT ON COLUMN ingest_batches.publish_failures IS 'How often publishing it has failed';
+COMMENT ON COLUMN ingest_batches.publish_failures IS 'How many tries to publish it have failed';
 COMMENT ON COLUMN ingest_batches.next_publish_at
     IS 'When a FAILED batch is tried again; null once it is given up';
 COMMENT ON COLUMN ingest_batches.processed_count IS 'Of its photos, those that ended PROCESSED';
@@ -134,6 +131,7 @@ CREATE TABLE photo_ingest_map (
     CONSTRAINT fk_photo_ingest_map_job_id FOREIGN KEY(job_id)
         REFERENCES ingest_jobs (job_id) ON DELETE CASCADE
 );
+CREATE INDEX ix_photo_ingest_map_batch_id ON photo_ingest_map (batch_id);
 CREATE INDEX ix_photo_ingest_map_open ON photo_ingest_map (job_id, batch_id)
     WHERE ended_at IS NULL;
 COMMENT ON TABLE photo_ingest_map

@@ -1,0 +1,104 @@
+"""What may be chosen about taking photos in."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field, field_validator
+
+from kaleidoscope.kernel.settings import Section, data_dir
+
+PHOTOS = "jpg jpeg png heic heif nef cr2 webp avif tif tiff dng arw".split()
+VIDEOS = ["mp4", "mov"]
+SYSTEM_FOLDERS = [
+    "@eaDir",
+    "#recycle",
+    "@Recycle",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
+    "__MACOSX",
+]
+
+
+def _usual_roots() -> list[Path]:
+    """Where a user's photos lie: their home, the data folder, and what is mounted."""
+    mounts = map(Path, ("/media", "/mnt", "/srv", "/run/media", "/Volumes"))
+    return [Path.home(), data_dir(), *(mount for mount in mounts if mount.is_dir())]
+
+
+class IngestSettings(Section):
+    """Taking folders in: what is allowed, what is looked at, how it is published."""
+
+    section: ClassVar[str] = "ingest"
+
+    roots: list[Path] = Field(
+        default_factory=_usual_roots,
+        description="Folders that requests may name, with all below them, links resolved. "
+        "Default: the home folder, the data folder, /media, /mnt, /srv, /run/media and /Volumes. "
+        "`kaleidoscope ingest` may name any folder: whoever can run it can read the files anyway.",
+    )
+    extensions: list[str] = Field(
+        default=[*PHOTOS, *VIDEOS],
+        description="File name extensions of what is taken in, in any case. A name without an "
+        "extension is taken in when its first bytes are those of such a file.",
+    )
+    skip_folders: list[str] = Field(
+        default=SYSTEM_FOLDERS,
+        description="Names of folders that are passed over: thumbnails and bins of other programs.",
+    )
+    hidden: bool = Field(
+        default=False,
+        description="Whether files and folders whose names begin with a dot are taken in.",
+    )
+    batch_size: int = Field(
+        default=50, ge=1, le=10_000, description="Photos in a batch, where a request says nothing."
+    )
+    batches_in_flight: int = Field(
+        default=200,
+        ge=1,
+        description="Batches of one job that are registered and not yet looked at, at most: the "
+        "scan waits for recognition.",
+    )
+    publish_tries: int = Field(
+        default=3, ge=1, description="How often publishing a batch is tried at once before it is FAILED."
+    )
+    publish_failures: int = Field(
+        default=30,
+        ge=1,
+        description="After so many failed tries in all the photos of a batch become dead letters.",
+    )
+    publish_again_after: timedelta = Field(
+        default=timedelta(seconds=30),
+        gt=timedelta(0),
+        description="Wait before a FAILED batch is published again, in seconds; each further wait "
+        "is twice as long, up to an hour.",
+    )
+    repair_interval: timedelta = Field(
+        default=timedelta(seconds=15),
+        gt=timedelta(0),
+        description="How often unpublished batches and overdue photos are looked for, in seconds.",
+    )
+    overdue_after: timedelta = Field(
+        default=timedelta(minutes=2),
+        gt=timedelta(0),
+        description="The ledger is asked about a photo whose end was not told for so long, in "
+        "seconds; a batch that is READY for so long is published again.",
+    )
+    photos_per_second: float = Field(
+        default=4.0,
+        gt=0,
+        description="Speed that a dry run reckons with while nothing has been measured.",
+    )
+
+    @field_validator("extensions")
+    @classmethod
+    def _plain(cls, given: list[str]) -> list[str]:
+        return [extension.strip().lstrip(".").lower() for extension in given]
+
+    @field_validator("roots")
+    @classmethod
+    def _absolute(cls, given: list[Path]) -> list[Path]:
+        return [root.expanduser().absolute() for root in given]
