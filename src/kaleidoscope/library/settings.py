@@ -36,31 +36,21 @@ class LibrarySettings(Section):
         gt=timedelta(0),
         description="The longest wait between two retries, in seconds.",
     )
-    retry_interval: timedelta = Field(
-        default=timedelta(seconds=5),
-        gt=timedelta(0),
-        description="How often due retries and stuck photos are looked for, in seconds.",
-    )
     stuck_after: timedelta = Field(
         default=timedelta(minutes=10),
         gt=timedelta(0),
         description="A photo that is PROCESSING for longer, in seconds, has failed.",
     )
-    hash_interval: timedelta = Field(
-        default=timedelta(seconds=30),
-        gt=timedelta(0),
-        description="How often files without a full hash are looked for, in seconds.",
-    )
     hash_threads: int = Field(
         default=2, ge=1, description="Files hashed at the same time in the background."
     )
-    video_timeout: timedelta = Field(
-        default=timedelta(seconds=60),
-        gt=timedelta(0),
-        description="A video whose metadata takes longer to read, in seconds, has failed.",
+    video_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds that reading a video's metadata may take; then it has failed.",
     )
-    video_memory_mb: int = Field(
+    video_memory: int = Field(
         default=2048,
         ge=256,
-        description="Address space, in MiB, of the process that reads a video's metadata.",
+        description="Megabytes of address space of the process that reads a video's metadata.",
     )

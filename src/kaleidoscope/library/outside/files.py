@@ -1,0 +1,66 @@
+"""Files as they lie on disk: what stands in the ledger about them, and their SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from datetime import UTC, datetime, timedelta
+
+from kaleidoscope.kernel.paths import to_bytes
+
+CHUNK = 1 << 20
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class FileProblem(Exception):
+    """A file is not, or no longer, what it was when it was scanned; says why."""
+
+
+def modified_at(status: os.stat_result) -> datetime:
+    """A file's modification time as the ledger keeps it: whole microseconds, rounded down.
+
+    Times that no calendar has (a broken clock wrote them) become the first or last it has.
+    """
+    try:
+        return EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000)
+    except OverflowError:
+        edge = datetime.max if status.st_mtime_ns > 0 else datetime.min
+        return edge.replace(tzinfo=UTC)
+
+
+def hash_file(path: str, size: int, modified: datetime | None) -> str:
+    """SHA-256, hexadecimal, of a file that still has this size and modification time.
+
+    `path` is spelled by `kernel.paths.to_text`; `modified` None stands for any. Raises
+    `FileProblem` for a file that is gone, unreadable, no plain file, or changed before or while
+    it was read.
+    """
+    try:
+        # Without O_NONBLOCK, opening a FIFO would wait for somebody to write into it.
+        descriptor = os.open(to_bytes(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            _check(os.fstat(descriptor), size, modified)
+            digest = _digest(descriptor)
+            _check(os.fstat(descriptor), size, modified)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise FileProblem("the file is gone") from None
+    except OSError as error:
+        raise FileProblem(f"the file cannot be read: {error.strerror or error}") from None
+    return digest
+
+
+def _digest(descriptor: int) -> str:
+    digest = hashlib.sha256()
+    while chunk := os.read(descriptor, CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _check(found: os.stat_result, size: int, modified: datetime | None) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise FileProblem("it is no plain file any more")
+    if found.st_size != size or (modified is not None and modified_at(found) != modified):
+        raise FileProblem("the file has changed since it was scanned")

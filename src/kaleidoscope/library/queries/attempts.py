@@ -1,0 +1,260 @@
+"""Attempts at assets, and the status that follows from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+
+@dataclass(frozen=True)
+class Held:
+    """An asset whose row nobody else changes until the transaction ends."""
+
+    photo_id: int
+    path: str
+    media_type: str
+    status: str
+    attempt_id: UUID
+    retry_count: int
+    next_retry_at: datetime | None
+    duplicate_of: int | None
+
+
+@dataclass(frozen=True)
+class Requested:
+    """An asset with a new attempt."""
+
+    photo_id: int
+    path: str
+    media_type: str
+    attempt_id: UUID
+
+
+async def hold(session: AsyncSession, photo_id: int) -> Held | None:
+    """The asset's state, its row locked."""
+    rows = await session.execute(
+        text(
+            "SELECT photo_id, final_path AS path, media_type::text, status::text, attempt_id,"
+            " retry_count, next_retry_at, duplicate_of FROM media_assets"
+            " WHERE photo_id = :id FOR NO KEY UPDATE"
+        ),
+        {"id": photo_id},
+    )
+    row = rows.one_or_none()
+    return Held(**row._mapping) if row else None
+
+
+async def outcome(session: AsyncSession, attempt_id: UUID) -> str | None:
+    """How an attempt ended; None: it has not, or was never heard of."""
+    found = await session.execute(
+        text("SELECT outcome FROM processing_attempts WHERE attempt_id = :id"), {"id": attempt_id}
+    )
+    return found.scalar_one_or_none()
+
+
+async def result(session: AsyncSession, attempt_id: UUID) -> dict[str, Any] | None:
+    """What the callback of an attempt was answered."""
+    found = await session.execute(
+        text("SELECT result FROM processing_attempts WHERE attempt_id = :id"), {"id": attempt_id}
+    )
+    answer: dict[str, Any] | None = found.scalar_one_or_none()
+    return answer
+
+
+async def begin(session: AsyncSession, photo_id: int, attempt_id: UUID, worker: str | None) -> None:
+    """The attempt runs: PROCESSING."""
+    await session.execute(
+        text(
+            "INSERT INTO processing_attempts (attempt_id, photo_id, worker, started_at)"
+            " VALUES (:attempt, :photo, :worker, now()) ON CONFLICT (attempt_id)"
+            " DO UPDATE SET worker = excluded.worker, started_at = excluded.started_at"
+        ),
+        {"attempt": attempt_id, "photo": photo_id, "worker": worker},
+    )
+    # Failed for good and begun nevertheless: a person revived it, so that the count begins anew.
+    await session.execute(
+        text(
+            "UPDATE media_assets SET status = 'PROCESSING', processing_since = now(),"
+            " retry_count = CASE WHEN status = 'FAILED' AND next_retry_at IS NULL"
+            "  THEN 0 ELSE retry_count END, next_retry_at = NULL WHERE photo_id = :photo"
+        ),
+        {"photo": photo_id},
+    )
+
+
+async def end(
+    session: AsyncSession,
+    photo_id: int,
+    attempt_id: UUID,
+    outcome: str,
+    *,
+    error_code: str | None = None,
+    error_message: str | None = None,
+    permanent: bool = False,
+    model_version: str | None = None,
+    duration_ms: int | None = None,
+    result: Mapping[str, Any] | None = None,
+) -> None:
+    """The attempt has ended, whether or not anybody said that it began."""
+    await session.execute(
+        text(
+            "INSERT INTO processing_attempts AS a (attempt_id, photo_id, finished_at, outcome,"
+            "  error_code, error_message, permanent, model_version, duration_ms, result)"
+            " VALUES (:attempt, :photo, now(), :outcome, :code, :message, :permanent, :version,"
+            "  :duration, CAST(:result AS jsonb))"
+            " ON CONFLICT (attempt_id) DO UPDATE SET finished_at = excluded.finished_at,"
+            "  outcome = excluded.outcome, error_code = excluded.error_code,"
+            "  error_message = excluded.error_message, permanent = excluded.permanent,"
+            "  model_version = excluded.model_version, duration_ms = excluded.duration_ms,"
+            "  result = excluded.result"
+        ),
+        {
+            "attempt": attempt_id,
+            "photo": photo_id,
+            "outcome": outcome,
+            "code": error_code,
+            "message": error_message,
+            "permanent": permanent,
+            "version": model_version,
+            "duration": duration_ms,
+            "result": _json(result),
+        },
+    )
+
+
+async def set_processed(session: AsyncSession, photo_id: int, found: Mapping[str, Any]) -> None:
+    """PROCESSED: what was found, and nothing is wrong any more. Nulls leave what is known."""
+    await session.execute(
+        text(
+            "UPDATE media_assets SET status = 'PROCESSED', retry_count = 0, next_retry_at = NULL,"
+            " has_errors = false, error_message = NULL,"
+            " person_ids = coalesce(CAST(:person_ids AS jsonb), person_ids),"
+            " no_faces = coalesce(:no_faces, no_faces), width = coalesce(:width, width),"
+            " height = coalesce(:height, height), mime_type = coalesce(:mime_type, mime_type),"
+            " duration_seconds = coalesce(:duration_seconds, duration_seconds),"
+            " frame_rate = coalesce(:frame_rate, frame_rate) WHERE photo_id = :photo"
+        ),
+        {"photo": photo_id, **found, "person_ids": _json(found["person_ids"])},
+    )
+
+
+async def set_failed(
+    session: AsyncSession, photo_id: int, count: int, retry_in: timedelta | None, error: str
+) -> None:
+    """FAILED, to be tried again after `retry_in`; None: for good.
+
+    Then its next attempt is one that only a person can begin.
+    """
+    await session.execute(
+        text(
+            "UPDATE media_assets SET status = 'FAILED', retry_count = :count,"
+            " next_retry_at = now() + CAST(:wait AS interval), has_errors = true,"
+            " error_message = :error, attempt_id = CASE WHEN CAST(:wait AS interval) IS NULL"
+            "  THEN gen_random_uuid() ELSE attempt_id END WHERE photo_id = :photo"
+        ),
+        {"photo": photo_id, "count": count, "wait": retry_in, "error": error},
+    )
+
+
+async def adopt(session: AsyncSession, photo_id: int, attempt_id: UUID) -> None:
+    """Let an attempt that somebody else began be the one that counts."""
+    await _void(session, [photo_id])
+    await session.execute(
+        text("UPDATE media_assets SET attempt_id = :attempt WHERE photo_id = :photo"),
+        {"photo": photo_id, "attempt": attempt_id},
+    )
+
+
+async def request(
+    session: AsyncSession, photo_ids: Sequence[int], *, anew: bool
+) -> list[Requested]:
+    """READY with a new attempt, which supersedes the one before; `anew`: failures forgotten."""
+    await _void(session, photo_ids)
+    rows = await session.execute(
+        text(
+            "UPDATE media_assets SET status = 'READY', attempt_id = gen_random_uuid(),"
+            " next_retry_at = NULL, retry_count = CASE WHEN :anew THEN 0 ELSE retry_count END"
+            " WHERE photo_id = ANY(:ids)"
+            " RETURNING photo_id, final_path AS path, media_type::text, attempt_id"
+        ),
+        {"ids": list(photo_ids), "anew": anew},
+    )
+    return sorted((Requested(**row._mapping) for row in rows), key=lambda r: r.photo_id)
+
+
+async def _void(session: AsyncSession, photo_ids: Sequence[int]) -> None:
+    await session.execute(
+        text(
+            "INSERT INTO processing_attempts AS a (attempt_id, photo_id, finished_at, outcome)"
+            " SELECT attempt_id, photo_id, now(), 'SUPERSEDED' FROM"
+            "  (SELECT attempt_id, photo_id FROM media_assets WHERE photo_id = ANY(:ids)"
+            "   ORDER BY photo_id FOR NO KEY UPDATE) AS held"
+            " ON CONFLICT (attempt_id) DO UPDATE SET finished_at = excluded.finished_at,"
+            "  outcome = excluded.outcome WHERE a.outcome IS NULL"
+        ),
+        {"ids": list(photo_ids)},
+    )
+
+
+async def first_of(session: AsyncSession, photo_ids: Sequence[int]) -> list[int]:
+    """The assets that recognition looks at for these: a duplicate's is its first."""
+    rows = await session.execute(
+        text(
+            "SELECT DISTINCT coalesce(duplicate_of, photo_id) FROM media_assets"
+            " WHERE photo_id = ANY(:ids) ORDER BY 1"
+        ),
+        {"ids": list(photo_ids)},
+    )
+    return list(rows.scalars())
+
+
+async def due(session: AsyncSession, limit: int) -> list[int]:
+    """FAILED assets whose time has come, which nobody else is busy with."""
+    rows = await session.execute(
+        text(
+            "SELECT photo_id FROM media_assets WHERE status = 'FAILED'"
+            " AND next_retry_at <= now() AND duplicate_of IS NULL"
+            " ORDER BY next_retry_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED"
+        ),
+        {"limit": limit},
+    )
+    return list(rows.scalars())
+
+
+async def stuck(session: AsyncSession, age: timedelta, limit: int) -> Sequence[Row[Any]]:
+    """Assets that are PROCESSING for longer than `age`: photo_id, attempt_id."""
+    rows = await session.execute(
+        text(
+            "SELECT photo_id, attempt_id FROM media_assets WHERE status = 'PROCESSING'"
+            " AND processing_since < now() - CAST(:age AS interval)"
+            " ORDER BY processing_since LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED"
+        ),
+        {"age": age, "limit": limit},
+    )
+    return rows.all()
+
+
+async def failures(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
+    """The failed attempts of an asset since it last succeeded, the oldest first."""
+    rows = await session.execute(
+        text(
+            "SELECT finished_at, worker, error_code, error_message FROM processing_attempts"
+            " WHERE photo_id = :photo AND outcome = 'FAILED' AND finished_at > coalesce("
+            "  (SELECT max(finished_at) FROM processing_attempts"
+            "   WHERE photo_id = :photo AND outcome = 'PROCESSED'), '-infinity')"
+            " ORDER BY finished_at"
+        ),
+        {"photo": photo_id},
+    )
+    return rows.all()
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else json.dumps(value)

@@ -1,0 +1,160 @@
+"""Full hashes, and the duplicates they reveal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+
+@dataclass(frozen=True)
+class Unhashed:
+    """An asset whose content has not been hashed yet, as the ledger knows its file."""
+
+    photo_id: int
+    path: str
+    size: int
+    modified_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """The hash of an asset's file while it had this size and time."""
+
+    photo_id: int
+    size: int
+    modified_at: datetime | None
+    file_hash: str
+
+
+GIVEN = (
+    " FROM unnest(CAST(:ids AS bigint[]), CAST(:sizes AS bigint[]),"
+    "  CAST(:times AS timestamptz[]), CAST(:hashes AS text[]), CAST(:firsts AS bigint[]))"
+    "  AS g (id, size, modified_at, file_hash, first)"
+    " WHERE m.photo_id = g.id AND m.size_bytes = g.size"
+    "  AND m.modified_at IS NOT DISTINCT FROM g.modified_at AND m.file_hash IS NULL"
+)
+
+# Being hashed heals an error of the file; one of recognition stays while it is FAILED.
+HEALED = (
+    "has_errors = m.has_errors AND m.status = 'FAILED',"
+    " error_message = CASE WHEN m.status = 'FAILED' THEN m.error_message END"
+)
+
+
+async def unhashed(session: AsyncSession, after: int, limit: int) -> list[Unhashed]:
+    """The next assets without a hash, in the order of their ids."""
+    rows = await session.execute(
+        text(
+            "SELECT photo_id, final_path AS path, size_bytes AS size, modified_at"
+            " FROM media_assets WHERE file_hash IS NULL AND photo_id > :after"
+            " ORDER BY photo_id LIMIT :limit"
+        ),
+        {"after": after, "limit": limit},
+    )
+    return [Unhashed(**row._mapping) for row in rows]
+
+
+async def lock(session: AsyncSession) -> None:
+    """One transaction at a time decides who is whose duplicate."""
+    key = "SELECT pg_advisory_xact_lock(hashtextextended('library:hashes', 0))"
+    await session.execute(text(key))
+
+
+async def firsts(session: AsyncSession, hashes: Iterable[str]) -> dict[str, int]:
+    """The first asset of each content that the ledger has, held until the transaction ends."""
+    rows = await session.execute(
+        text(
+            "SELECT photo_id, file_hash FROM media_assets"
+            " WHERE file_hash = ANY(:hashes) AND duplicate_of IS NULL"
+            " ORDER BY photo_id FOR NO KEY UPDATE"
+        ),
+        {"hashes": list(hashes)},
+    )
+    return {row.file_hash: row.photo_id for row in rows}
+
+
+async def write(session: AsyncSession, hashed: Sequence[Hashed]) -> None:
+    """Hashes of assets that are the first with their content; a file changed since is left out."""
+    await session.execute(
+        text(f"UPDATE media_assets m SET file_hash = g.file_hash, {HEALED}{GIVEN}"),
+        _given(hashed, {}),
+    )
+
+
+async def write_duplicates(
+    session: AsyncSession, hashed: Sequence[Hashed], firsts: Mapping[int, int]
+) -> list[int]:
+    """Make assets duplicates of `firsts[photo_id]`; answers those that are now.
+
+    What recognition found in one by itself stays shown until the first one's outcome is.
+    """
+    rows = await session.execute(
+        text(
+            f"UPDATE media_assets m SET file_hash = g.file_hash, duplicate_of = g.first, {HEALED},"
+            " next_retry_at = NULL, retry_count = 0,"
+            " status = CASE WHEN m.status = 'PROCESSED' THEN m.status ELSE 'READY' END"
+            f"{GIVEN} RETURNING m.photo_id"
+        ),
+        _given(hashed, firsts),
+    )
+    return list(rows.scalars())
+
+
+async def note_error(session: AsyncSession, errors: Mapping[int, str]) -> int:
+    """Why files could not be hashed, where no other error stands; answers how many are new."""
+    rows = await session.execute(
+        text(
+            "UPDATE media_assets m SET has_errors = true, error_message = g.message"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:messages AS text[])) AS g (id, message)"
+            " WHERE m.photo_id = g.id AND NOT m.has_errors AND m.file_hash IS NULL"
+            " RETURNING 1"
+        ),
+        {"ids": list(errors), "messages": list(errors.values())},
+    )
+    return len(rows.all())
+
+
+async def mirror(session: AsyncSession, first: int) -> Sequence[Row[Any]]:
+    """Show an asset's outcome on its duplicates: their photo_id and attempt_id."""
+    rows = await session.execute(
+        text(
+            "UPDATE media_assets d SET status = f.status, next_retry_at = f.next_retry_at,"
+            " retry_count = f.retry_count, person_ids = f.person_ids, no_faces = f.no_faces,"
+            " width = f.width, height = f.height, mime_type = f.mime_type,"
+            " duration_seconds = f.duration_seconds, frame_rate = f.frame_rate,"
+            " has_errors = f.has_errors, error_message = f.error_message"
+            " FROM media_assets f WHERE f.photo_id = :first AND d.duplicate_of = f.photo_id"
+            " RETURNING d.photo_id, d.attempt_id"
+        ),
+        {"first": first},
+    )
+    return rows.all()
+
+
+async def part_from(session: AsyncSession, gone: Sequence[int]) -> list[int]:
+    """Give the duplicates of assets with new content a first one among themselves; answers it."""
+    rows = await session.execute(
+        text(
+            "WITH heirs AS (SELECT duplicate_of AS gone, min(photo_id) AS heir FROM media_assets"
+            "  WHERE duplicate_of = ANY(:gone) GROUP BY duplicate_of)"
+            " UPDATE media_assets m SET duplicate_of = nullif(h.heir, m.photo_id) FROM heirs h"
+            " WHERE m.duplicate_of = h.gone RETURNING m.photo_id, m.duplicate_of"
+        ),
+        {"gone": list(gone)},
+    )
+    return [row.photo_id for row in rows if row.duplicate_of is None]
+
+
+def _given(hashed: Sequence[Hashed], firsts: Mapping[int, int]) -> dict[str, list[Any]]:
+    return {
+        "ids": [h.photo_id for h in hashed],
+        "sizes": [h.size for h in hashed],
+        "times": [h.modified_at for h in hashed],
+        "hashes": [h.file_hash for h in hashed],
+        "firsts": [firsts.get(h.photo_id) for h in hashed],
+    }

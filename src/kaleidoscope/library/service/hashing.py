@@ -1,0 +1,121 @@
+"""Full hashes: of files indexed in place, in the background, and what they say of duplicates."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.settings import load
+from kaleidoscope.library.events import PhotoProcessed
+from kaleidoscope.library.outside.files import FileProblem, hash_file
+from kaleidoscope.library.queries import hashes
+from kaleidoscope.library.queries.hashes import Hashed
+from kaleidoscope.library.service.attempts import announce_duplicates
+from kaleidoscope.library.service.ledger import get
+from kaleidoscope.library.settings import LibrarySettings
+
+AT_ONCE = 200
+
+
+async def hash_pending(db: Database) -> dict[str, int]:
+    """Hash every file that has no hash yet, some at a time; answers how many, and how it went.
+
+    A file that cannot be read is noted in its row and looked at again in the next round.
+    """
+    done = {"hashed": 0, "duplicates": 0, "failed": 0}
+    after = 0
+    while True:
+        async with db.transaction() as session:
+            files = await hashes.unhashed(session, after, AT_ONCE)
+        if not files:
+            return {what: number for what, number in done.items() if number}
+        after = files[-1].photo_id
+        digests = await hash_all(files)
+        hashed = [
+            Hashed(f.photo_id, f.size, f.modified_at, digest)
+            for f, digest in zip(files, digests, strict=True)
+            if isinstance(digest, str)
+        ]
+        errors = {
+            f.photo_id: str(problem)
+            for f, problem in zip(files, digests, strict=True)
+            if isinstance(problem, FileProblem)
+        }
+        async with db.transaction() as session:
+            duplicates = await settle(session, hashed)
+            done["failed"] += await hashes.note_error(session, errors) if errors else 0
+        done["hashed"] += len(hashed)
+        done["duplicates"] += len(duplicates)
+
+
+class Sized(Protocol):
+    """A file, and what it was like when it was scanned."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+
+
+async def hash_all(files: Sequence[Sized]) -> list[str | FileProblem]:
+    """SHA-256 of each file, or why there is none; `library.hash_threads` files at a time."""
+    threads = asyncio.Semaphore(load(LibrarySettings).hash_threads)
+
+    async def one(file: Sized) -> str | FileProblem:
+        async with threads:
+            modified = getattr(file, "modified_at", None)
+            try:
+                return await asyncio.to_thread(hash_file, file.path, file.size, modified)
+            except FileProblem as problem:
+                return problem
+
+    return await asyncio.gather(*[one(file) for file in files])
+
+
+async def settle(session: AsyncSession, hashed: Sequence[Hashed]) -> set[int]:
+    """Write hashes into rows that have none; answers the photo_ids that are duplicates now.
+
+    The first asset with a content stays what it is; later ones show its outcome. A row whose file
+    has changed since it was hashed is left alone.
+    """
+    if not hashed:
+        return set()
+    await hashes.lock(session)
+    firsts = await hashes.firsts(session, {h.file_hash for h in hashed})
+    own: list[Hashed] = []
+    later: dict[int, int] = {}
+    for one in sorted(hashed, key=lambda h: h.photo_id):
+        first = firsts.setdefault(one.file_hash, one.photo_id)
+        if first == one.photo_id:
+            own.append(one)
+        else:
+            later[one.photo_id] = first
+    await hashes.write(session, own)
+    if not later:
+        return set()
+    return await _follow(session, [h for h in hashed if h.photo_id in later], later)
+
+
+async def _follow(
+    session: AsyncSession, hashed: Sequence[Hashed], firsts: Mapping[int, int]
+) -> set[int]:
+    """Make assets duplicates; those whose first one has ended show its outcome at once."""
+    duplicates = set(await hashes.write_duplicates(session, hashed, firsts))
+    for first in sorted({firsts[photo_id] for photo_id in duplicates}):
+        photo = await get(session, first)
+        if photo.status not in ("PROCESSED", "FAILED"):
+            continue
+        event = PhotoProcessed(
+            photo_id=photo.photo_id,
+            attempt_id=photo.attempt_id,
+            outcome="DUPLICATE",
+            final=photo.status == "PROCESSED" or photo.next_retry_at is None,
+            person_ids=tuple(photo.person_ids or ()),
+            error=photo.error_message,
+        )
+        await announce_duplicates(session, first, event)
+    return duplicates

@@ -1,0 +1,94 @@
+"""Reading the ledger, and the persons it shows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.kernel.errors import NotFound
+from kaleidoscope.kernel.settings import load
+from kaleidoscope.library.queries import assets
+from kaleidoscope.library.schemas import Attempt, MediaType, Photo, PhotoPage, Status
+from kaleidoscope.library.settings import LibrarySettings
+
+NO_STATUS: dict[str, int] = {"READY": 0, "PROCESSING": 0, "PROCESSED": 0, "FAILED": 0}
+
+
+async def get(session: AsyncSession, photo_id: int) -> Photo:
+    """One asset; raises `NotFound`."""
+    rows = await assets.by_ids(session, [photo_id])
+    if not rows:
+        raise NotFound(f"there is no photo {photo_id}", photo_id=photo_id)
+    return Photo.model_validate(rows[0])
+
+
+async def get_many(session: AsyncSession, photo_ids: Sequence[int]) -> list[Photo]:
+    """Assets in the order asked for; unknown ids are left out."""
+    rows = {row.photo_id: row for row in await assets.by_ids(session, photo_ids)}
+    return [Photo.model_validate(rows[i]) for i in photo_ids if i in rows]
+
+
+async def by_path(session: AsyncSession, path: str) -> Photo | None:
+    """The asset at a path as `kernel.paths.to_text` spells it."""
+    row = await assets.by_path(session, path)
+    return None if row is None else Photo.model_validate(row)
+
+
+async def page(
+    session: AsyncSession,
+    *,
+    after: int = 0,
+    limit: int = 100,
+    status: Status | None = None,
+    media_type: MediaType | None = None,
+) -> PhotoPage:
+    """Assets with ids above `after`, in their order."""
+    rows = await assets.page(session, after, limit + 1, status, media_type)
+    photos = [Photo.model_validate(row) for row in rows[:limit]]
+    return PhotoPage(photos=photos, next=photos[-1].photo_id if len(rows) > limit else None)
+
+
+async def photo_ids(
+    session: AsyncSession,
+    *,
+    after: int = 0,
+    limit: int = 1000,
+    status: Status | None = None,
+    media_type: MediaType | None = None,
+) -> list[int]:
+    """The ids above `after` of the assets that recognition looks at: duplicates are left out."""
+    return await assets.photo_ids(session, after, limit, status, media_type)
+
+
+async def stream(session: AsyncSession, status: Status | None = None) -> AsyncIterator[Photo]:
+    """Every asset in the order of the ids, a thousand at a time in memory."""
+    async for row in assets.stream(session, status):
+        yield Photo.model_validate(row)
+
+
+async def attempts(session: AsyncSession, photo_id: int) -> list[Attempt]:
+    """The history of an asset's attempts, the oldest first."""
+    return [Attempt.model_validate(row) for row in await assets.attempts(session, photo_id)]
+
+
+async def counts(session: AsyncSession) -> dict[str, int]:
+    """How many assets have each status."""
+    return NO_STATUS | await assets.counts(session)
+
+
+async def failed(session: AsyncSession, limit: int = 100) -> list[Photo]:
+    """FAILED assets, the latest failure first."""
+    return [Photo.model_validate(row) for row in await assets.latest_failed(session, limit)]
+
+
+async def stuck(session: AsyncSession, limit: int = 100) -> list[Photo]:
+    """Assets that are PROCESSING for longer than `library.stuck_after`, the longest first."""
+    age = load(LibrarySettings).stuck_after
+    return [Photo.model_validate(row) for row in await assets.stuck(session, age, limit)]
+
+
+async def set_person_ids(session: AsyncSession, person_ids: Mapping[int, Sequence[int]]) -> None:
+    """Who is in photos, by photo_id; their duplicates show the same."""
+    if person_ids:
+        await assets.set_person_ids(session, person_ids)
