@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -29,4 +30,68 @@ class MlSettings(Section):
         ge=0,
         description="Side in pixels of the smallest face sought, in the photo shrunk to the side "
         "at which the pack's detector looks at it. 0: the pack's own, by the preset.",
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        description="The loopback address that the ML service listens on.",
+    )
+    port: int = Field(
+        default=8421,
+        ge=1,
+        le=65535,
+        description="The port of the ML service. `kaleidoscope up` takes another one where the "
+        "default is taken, and never where this is set.",
+    )
+    roots: tuple[Path, ...] = Field(
+        default=(),
+        description="Folders whose files the ML service may open. Empty: the home folder and the "
+        "data folder. `kaleidoscope up` passes those that ingest may read.",
+    )
+    callback_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Hosts beside this machine to which results may be sent.",
+    )
+    processes: int = Field(
+        default=0, ge=0, description="Child processes that decode and look. 0: one a core."
+    )
+    process_memory: int = Field(
+        default=4096,
+        ge=1024,
+        description="Megabytes of address space that each of them may use.",
+    )
+    photo_seconds: float = Field(
+        default=60.0, gt=0, description="Seconds that one photo may take; then it has failed."
+    )
+    photo_memory: int = Field(
+        default=1024,
+        ge=16,
+        description="Megabytes that the pixels of one photo may take while it is decoded: 1024 are "
+        "268 million in colour. A larger one is refused from its header.",
+    )
+    decode_side: int = Field(
+        default=1024,
+        ge=64,
+        description="Pixels of the longer side to which photos are shrunk while they are decoded, "
+        "before faces are sought.",
+    )
+    idle_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        description="Seconds without a photo after which networks are unloaded.",
+    )
+    queue: int = Field(
+        default=64,
+        ge=1,
+        description="Photos accepted and not yet delivered, at most; beyond it the answer is 429.",
+    )
+    callback_seconds: float = Field(
+        default=600.0,
+        gt=0,
+        description="For how long delivery of a result is tried while the API does not answer.",
+    )
+    dump_seconds: float = Field(
+        default=3.0, gt=0, description="Seconds between looks for persons that have changed."
+    )
+    upload_mb: int = Field(
+        default=256, ge=1, description="Megabytes of the largest picture that may be uploaded."
     )

@@ -1,0 +1,144 @@
+"""How the other rooms talk to the ML service."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from uuid import UUID
+
+import httpx
+
+from kaleidoscope.kernel.errors import (
+    Forbidden,
+    Invalid,
+    KaleidoscopeError,
+    NotFound,
+    TooBusy,
+    Unavailable,
+    UnreadableMedia,
+)
+from kaleidoscope.kernel.paths import to_text
+from kaleidoscope.kernel.secrets import HEADER, service_secret
+from kaleidoscope.ml.schemas import Analysis, AttemptState, MlHealth, MlVersion
+
+DEFAULT_URL = "http://127.0.0.1:8421"
+CONNECT_SECONDS = 3.0
+ANSWER_SECONDS = 30.0
+PHOTO_SECONDS = 180.0
+
+_KINDS: dict[int, type[KaleidoscopeError]] = {
+    403: Forbidden,
+    404: NotFound,
+    422: Invalid,
+    429: TooBusy,
+}
+
+
+def ml_url() -> str:
+    """Where the ML service is: `KALEIDOSCOPE_ML_URL`, else this machine."""
+    return os.environ.get("KALEIDOSCOPE_ML_URL", DEFAULT_URL)
+
+
+class MlClient:
+    """One connection pool to one ML service. `aclose` it, or use it as an async context.
+
+    Every call raises `Unavailable` when the service does not answer or answers 5xx.
+    """
+
+    def __init__(
+        self, base_url: str | None = None, *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._http = httpx.AsyncClient(
+            base_url=base_url or ml_url(),
+            headers={HEADER: service_secret()},
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, pool=None),
+            limits=httpx.Limits(max_connections=None),  # each photo on its way holds a long poll
+            transport=transport,
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> MlClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def process_photo(
+        self, *, photo_id: int, path: str, callback_url: str, attempt_id: UUID
+    ) -> AttemptState:
+        """Have a photo looked at; the result goes to `callback_url`.
+
+        Raises `TooBusy` (its field `retry_after` in seconds), `Forbidden` for a path or a callback
+        that the service does not allow, `Invalid`.
+        """
+        body = {
+            "photo_id": photo_id,
+            "path": path,
+            "callbackUrl": callback_url,
+            "attempt_id": str(attempt_id),
+        }
+        return AttemptState.model_validate(await self._call("POST", "/process-photo", json=body))
+
+    async def attempt_state(self, attempt_id: UUID, wait: float = 0.0) -> AttemptState:
+        """How an attempt stands; waits up to `wait` seconds for its end.
+
+        Raises `NotFound` for one that the service does not know: it was restarted, send it again.
+        """
+        answer = await self._call(
+            "GET",
+            f"/process-photo/{attempt_id}",
+            params={"wait": wait},
+            timeout=httpx.Timeout(wait + ANSWER_SECONDS, connect=CONNECT_SECONDS, pool=None),
+        )
+        return AttemptState.model_validate(answer)
+
+    async def embeddings_from_image(self, source: str | bytes | os.PathLike[str]) -> Analysis:
+        """The faces of a photo: its path (a text spelled by `kernel.paths`, or a `Path`), or the
+        bytes of the file itself. Raises `UnreadableMedia`, `NotFound`, `Forbidden`, `TooBusy`.
+        """
+        if isinstance(source, bytes):
+            sent: dict[str, Any] = {"files": {"image": ("image", source)}}
+        else:
+            path = source if isinstance(source, str) else to_text(source)
+            sent = {"json": {"path": path}}
+        timeout = httpx.Timeout(PHOTO_SECONDS, connect=CONNECT_SECONDS, pool=None)
+        answer = await self._call("POST", "/embeddings/from-image", timeout=timeout, **sent)
+        return Analysis.model_validate(answer)
+
+    async def health(self) -> MlHealth:
+        """Have the service try its networks. Raises `Unavailable` that says what is wrong."""
+        return MlHealth.model_validate(await self._call("GET", "/health"))
+
+    async def version(self) -> MlVersion:
+        """What would look at a photo now."""
+        return MlVersion.model_validate(await self._call("GET", "/version"))
+
+    async def _call(self, method: str, path: str, **sent: Any) -> Any:
+        try:
+            answer = await self._http.request(method, path, **sent)
+        except httpx.TransportError as error:
+            raise Unavailable(
+                f"the ML service at {self._http.base_url} does not answer: "
+                f"{error or type(error).__name__}"
+            ) from error
+        if answer.is_success:
+            return answer.json()
+        raise _error(answer)
+
+
+def _error(answer: httpx.Response) -> KaleidoscopeError:
+    """The service's problem document as the error that it was there."""
+    try:
+        problem = answer.json()
+        message, code = str(problem["detail"]), str(problem["code"])
+    except (ValueError, LookupError, TypeError):
+        message, code, problem = f"the ML service answered {answer.status_code}", "", {}
+    kind = _KINDS.get(answer.status_code, Unavailable)
+    if code == UnreadableMedia.code:
+        kind = UnreadableMedia
+    given = {k: v for k, v in problem.items() if k in ("path", "reason", "retry_after")}
+    return kind(message, hint=problem.get("hint"), **given)

@@ -1,0 +1,227 @@
+"""Child processes for what may crash, hang or eat memory: decoders, and networks on their pixels.
+
+One task at a time a child, one child a core, each with one thread. A child that crashes or takes
+too long costs the file that it was at, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import structlog
+
+from kaleidoscope.kernel.errors import KaleidoscopeError, Unavailable
+from kaleidoscope.ml.child import LENGTH
+
+log = structlog.get_logger(__name__)
+
+START_SECONDS = 60.0
+TRIES = 2  # of a task whose child dies: it may have been killed for another's memory
+
+_ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)
+
+
+class Crashed(KaleidoscopeError):
+    """The process that worked on a file died of it."""
+
+    code, status, exit_code = "decoder-crashed", 422, 13
+
+
+class TookTooLong(KaleidoscopeError):
+    """A file took more time than one file may."""
+
+    code, status, exit_code = "took-too-long", 422, 14
+
+
+class WorkFailed(KaleidoscopeError):
+    """The work on a file ended with an error that nobody foresaw."""
+
+    code, status, exit_code = "work-failed", 500, 1
+
+
+class Pool:
+    """`size` child processes (0: one a core) that run `work`, spelled "module:function".
+
+    The function takes and returns plain data as JSON has it. Its module's `on_idle()`, where there
+    is one, is called when a child has had nothing to do for `idle_seconds`. `memory` is each
+    child's limit in megabytes of address space, `seconds` what a task may take.
+    """
+
+    def __init__(
+        self,
+        work: str,
+        *,
+        size: int = 0,
+        memory: int = 4096,
+        seconds: float = 60.0,
+        idle_seconds: float = 300.0,
+    ) -> None:
+        self.work = work
+        self.size = size or cores()
+        self.crashes = 0
+        self._seconds = seconds
+        self._arguments = [work, str(memory), str(idle_seconds)]
+        self._children = [_Child(self._arguments) for _ in range(self.size)]
+        self._idle: asyncio.Queue[_Child] = asyncio.Queue()  # who waits longest is served first
+        for child in self._children:
+            self._idle.put_nowait(child)
+        self._closed = False
+
+    async def __aenter__(self) -> Pool:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def run(self, task: Any, *, name: str) -> Any:
+        """What the function answers to `task`; `name` is what errors call it, a file's path mostly.
+
+        Raises the `KaleidoscopeError` that the function raised, `WorkFailed` for any other,
+        `Crashed` when a child died of the task (tried twice), `TookTooLong`, `Unavailable` when
+        children cannot be started.
+        """
+        request = json.dumps(task).encode()
+        child = await self._idle.get()
+        try:
+            return self._outcome(await self._tried(child, request, name), name)
+        except BaseException:
+            if child.busy:  # its answer would be taken for the next task's
+                child.kill()
+            raise
+        finally:
+            self._idle.put_nowait(child)
+
+    async def warm(self) -> None:
+        """Start every child now instead of with its first task."""
+        await asyncio.gather(*(child.started() for child in self._children if not child.busy))
+
+    async def close(self) -> None:
+        """End every child at once; tasks under way end with `Unavailable`."""
+        self._closed = True
+        for child in self._children:
+            child.kill()
+        await asyncio.gather(*(child.gone() for child in self._children))
+
+    async def _tried(self, child: _Child, request: bytes, name: str) -> dict[str, Any]:
+        for left in reversed(range(TRIES)):
+            if self._closed:
+                break
+            await child.started()
+            try:
+                async with asyncio.timeout(self._seconds):
+                    return await child.ask(request)
+            except TimeoutError:
+                child.kill()
+                raise TookTooLong(
+                    f"{name}: took longer than {self._seconds:g} s", path=name
+                ) from None
+            except (EOFError, ConnectionError):
+                end = await child.gone()
+                if self._closed:
+                    break
+                self.crashes += 1
+                log.warning("child process died", task=name, end=end, tried_again=left > 0)
+                if not left:
+                    raise Crashed(f"{name}: decoder crashed ({end})", path=name) from None
+        raise Unavailable("the child processes are being stopped")
+
+    def _outcome(self, answer: dict[str, Any], name: str) -> Any:
+        if "result" in answer:
+            return answer["result"]
+        told = answer["error"]
+        for kind in _kinds(KaleidoscopeError):
+            if kind.code == told["code"]:
+                raise kind(told["message"], hint=told["hint"], **told["fields"])
+        raise WorkFailed(f"{name}: {told['message']}", path=name)
+
+
+class _Child:
+    """One process, started when it is first needed and again after its death."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.busy = False
+        self._arguments = arguments
+        self._process: asyncio.subprocess.Process | None = None
+        self._dying: asyncio.subprocess.Process | None = None
+        self._starting = asyncio.Lock()
+
+    async def started(self) -> None:
+        async with self._starting:
+            if self._process is None or self._process.returncode is not None:
+                self._process = await self._start()
+
+    async def ask(self, request: bytes) -> dict[str, Any]:
+        """One task. EOFError or ConnectionError when the process dies over it."""
+        assert self._process is not None and self._process.stdin is not None
+        self.busy = True
+        self._process.stdin.write(LENGTH.pack(len(request)) + request)
+        await self._process.stdin.drain()
+        answer = await _frame(self._process)
+        self.busy = False
+        return answer
+
+    def kill(self) -> None:
+        self._dying, self._process, self.busy = self._process or self._dying, None, False
+        if self._dying is not None and self._dying.returncode is None:
+            self._dying.kill()
+
+    async def gone(self) -> str:
+        """Wait for its end; how it ended, in words."""
+        self._dying, self._process, self.busy = self._process or self._dying, None, False
+        if self._dying is None:
+            return "never started"
+        code = await self._dying.wait()
+        return f"exit code {code}" if code >= 0 else f"signal {-code}, {signal.Signals(-code).name}"
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "kaleidoscope.ml.child"),
+            *self._arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, **_ONE_THREAD},
+        )
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await _frame(process)
+        except (EOFError, TimeoutError) as error:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+            raise Unavailable(
+                f"a child process for {self._arguments[0]} does not start",
+                hint="the log of this service says why",
+            ) from error
+        except BaseException:
+            process.kill()
+            raise
+        return process
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+async def _frame(process: asyncio.subprocess.Process) -> dict[str, Any]:
+    assert process.stdout is not None
+    (length,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
+    answer: dict[str, Any] = json.loads(await process.stdout.readexactly(length))
+    return answer
+
+
+def _kinds(kind: type[KaleidoscopeError]) -> Iterator[type[KaleidoscopeError]]:
+    yield kind
+    for sub in kind.__subclasses__():
+        yield from _kinds(sub)

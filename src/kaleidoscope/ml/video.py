@@ -1,0 +1,107 @@
+"""What a video says about itself, and its first picture, by FFmpeg's libraries (PyAV).
+
+Like `decode`, for a child process: `ml.pool` runs `read_file`.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from kaleidoscope.kernel.errors import UnreadableMedia
+from kaleidoscope.kernel.paths import to_bytes, to_text
+
+MAX_PIXELS = 200_000_000
+
+_DATES = ("com.apple.quicktime.creationdate", "creation_time", "date")
+
+av.logging.set_level(av.logging.PANIC)  # what is wrong comes as exceptions
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """`width`, `height` as displayed (upright), `duration` in seconds, `frame_rate` a second.
+
+    `created` is the first of Apple's creation date (local time with its zone) and the container's
+    (UTC), as it is written.
+    """
+
+    width: int
+    height: int
+    duration: float | None
+    frame_rate: float | None
+    codec: str
+    created: str | None
+
+
+def read(source: bytes | Path | BinaryIO, name: str | None = None) -> VideoInfo:
+    """The metadata of a video whose first picture can be decoded.
+
+    Raises `UnreadableMedia` that names file and cause, `OSError` when there is no such file.
+    """
+    if isinstance(source, bytes | Path):
+        with os.fdopen(os.open(source, os.O_RDONLY | os.O_CLOEXEC), "rb") as file:
+            return read(file, name or to_text(source))
+    name = name or "the video"
+    source.seek(0)
+    try:
+        with opened(source) as container:
+            stream = picture_stream(container)
+            return _info(container, stream, first_frame(container, stream))
+    except (av.FFmpegError, LookupError, ValueError) as error:
+        cause = getattr(error, "strerror", None) or str(error)
+        raise UnreadableMedia(
+            f"{name}: the video cannot be read: {cause}", path=name, reason="damaged"
+        ) from error
+
+
+def read_file(path: str) -> dict[str, Any]:
+    """`read` for the pool: a path spelled by `kernel.paths`, the metadata as plain data."""
+    return asdict(read(to_bytes(path), path))
+
+
+def opened(file: BinaryIO) -> AbstractContextManager[Any]:
+    """An open container. Strings in it may be in any encoding."""
+    container: AbstractContextManager[Any] = av.open(file, metadata_errors="replace")
+    return container
+
+
+def picture_stream(container: Any) -> Any:
+    """The stream with the pictures; LookupError when there is none, ValueError for a giant."""
+    stream = next(iter(container.streams.video), None)
+    if stream is None:
+        raise LookupError("it has no pictures")
+    stream.codec_context.thread_count = 1
+    if stream.width * stream.height > MAX_PIXELS:
+        raise ValueError(f"{stream.width} × {stream.height} pixels are too many")
+    return stream
+
+
+def first_frame(container: Any, stream: Any) -> Any:
+    """The first picture; LookupError when none can be decoded."""
+    for frame in container.decode(stream):
+        return frame
+    raise LookupError("no picture in it can be decoded")
+
+
+def upright(frame: Any) -> npt.NDArray[np.uint8]:
+    """A frame's pixels, uint8 [h, w, 3] RGB, turned as it is to be displayed."""
+    pixels: npt.NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+
+
+def _info(container: Any, stream: Any, frame: Any) -> VideoInfo:
+    turned = round(frame.rotation / 90) % 2 == 1
+    size = (frame.height, frame.width) if turned else (frame.width, frame.height)
+    tags = {**container.metadata, **stream.metadata}
+    created = next((tags[key] for key in _DATES if tags.get(key)), None)
+    duration = container.duration / av.time_base if container.duration else None
+    rate = float(stream.average_rate) if stream.average_rate else None
+    return VideoInfo(*size, duration, rate, stream.codec_context.name, created)
