@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import psycopg
+from psycopg.rows import dict_row
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.kernel.errors import DatabaseError
 
 BEAT = text("""
     WITH latest AS (
@@ -24,13 +28,6 @@ SERVICES = text("""
     FROM system_status ORDER BY service_name
 """)
 
-HISTORY = text("""
-    SELECT service_name, status, current_task, heartbeat_timestamp
-    FROM system_status_history
-    WHERE service_name = :service AND heartbeat_timestamp >= now() - :since
-    ORDER BY heartbeat_timestamp DESC LIMIT :limit
-""")
-
 TRIM = text("""
     WITH history AS (
         DELETE FROM system_status_history WHERE heartbeat_timestamp < now() - :age RETURNING 1
@@ -39,6 +36,18 @@ TRIM = text("""
     )
     SELECT (SELECT count(*) FROM history) + (SELECT count(*) FROM services)
 """)
+
+REVISION = text("SELECT max(version_num) FROM alembic_version")
+HAS_REVISION = text("SELECT to_regclass('alembic_version') IS NOT NULL")
+
+FACTS = """
+    SELECT current_setting('server_version') AS postgresql,
+           (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector,
+           current_setting('fsync') AS fsync,
+           current_setting('full_page_writes') AS full_page_writes,
+           current_setting('synchronous_commit') AS synchronous_commit,
+           pg_size_pretty(pg_database_size(current_database())) AS size
+"""
 
 
 async def beat(session: AsyncSession, service: str, status: str, task: str | None) -> None:
@@ -51,14 +60,24 @@ async def services(session: AsyncSession) -> list[RowMapping]:
     return list((await session.execute(SERVICES)).mappings())
 
 
-async def history(
-    session: AsyncSession, service: str, since: timedelta, limit: int
-) -> list[RowMapping]:
-    """The heartbeats of one service, newest first."""
-    bound = {"service": service, "since": since, "limit": limit}
-    return list((await session.execute(HISTORY, bound)).mappings())
-
-
 async def trim(session: AsyncSession, age: timedelta) -> int:
     """Forget heartbeats, and services, older than `age`; how many rows went."""
     return int((await session.execute(TRIM, {"age": age})).scalar_one())
+
+
+async def revision(session: AsyncSession) -> str | None:
+    """The revision that the database is at; None for one that was never migrated."""
+    if not (await session.execute(HAS_REVISION)).scalar_one():
+        return None
+    found: str | None = (await session.execute(REVISION)).scalar_one()
+    return found
+
+
+def facts(url: str) -> dict[str, str]:
+    """What the server says of itself. Raises `DatabaseError` when it does not answer."""
+    try:
+        with psycopg.connect(url, row_factory=dict_row) as connection:
+            row = connection.execute(FACTS).fetchone() or {}
+    except psycopg.OperationalError as error:
+        raise DatabaseError(f"cannot reach the database: {error}") from error
+    return {name: str(value) for name, value in row.items()}

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from types import TracebackType
 from typing import Literal, Self
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from kaleidoscope.bus import service as bus
+from kaleidoscope.bus.messages import DeadLetter
+from kaleidoscope.kernel import migrate
 from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.errors import DatabaseError
 from kaleidoscope.kernel.settings import load
+from kaleidoscope.library import service as library
 from kaleidoscope.ops import queries, rules
-from kaleidoscope.ops.schemas import ServiceStatus
+from kaleidoscope.ops.schemas import Failure, Overview, Queue, ServiceStatus
 from kaleidoscope.ops.settings import OpsSettings
+
+SHOWN = 20  # failures in an overview
 
 log = structlog.get_logger(__name__)
 
@@ -144,6 +152,54 @@ async def services(session: AsyncSession) -> list[ServiceStatus]:
         )
         for row in await queries.services(session)
     ]
+
+
+async def overview(session: AsyncSession) -> Overview:
+    """How the whole is going: services, photos, queues, dead letters, failures."""
+    return Overview(
+        services=await services(session),
+        photos=await library.counts(session),
+        queue=[Queue.model_validate(vars(depth)) for depth in await bus.topic_depths(session)],
+        outbox=await bus.outbox_size(session),
+        dead_letters=sum((await bus.count_dead(session)).values()),
+        failed=[Failure.model_validate(photo) for photo in await library.failed(session, SHOWN)],
+        stuck=[Failure.model_validate(photo) for photo in await library.stuck(session, SHOWN)],
+    )
+
+
+async def list_dead(
+    session: AsyncSession, *, topic: str | None = None, limit: int = 100
+) -> list[DeadLetter]:
+    """Messages that were given up, the youngest first."""
+    return await bus.list_dead(session, topic=topic, limit=limit)
+
+
+async def revive(
+    session: AsyncSession, *, ids: Sequence[int] | None = None, topic: str | None = None
+) -> list[int]:
+    """Send dead letters again, with fresh attempts; the ids of those that there were."""
+    return await bus.revive(session, ids=ids, topic=topic)
+
+
+async def check_ready(session: AsyncSession) -> str:
+    """The revision of the database. Raises `DatabaseError` unless it is the one expected."""
+    found, expected = await queries.revision(session), _head()
+    if found is None or found != expected:
+        raise DatabaseError(
+            f"the database is at revision {found}, expected is {expected}",
+            hint="`kaleidoscope db upgrade`, or start the newer Kaleidoscope",
+        )
+    return found
+
+
+def database_facts(url: str) -> dict[str, str]:
+    """What decides whether a database is fit: versions, revision, what keeps it from losing."""
+    return {**queries.facts(url), "revision": migrate.current(url) or "none"}
+
+
+@cache
+def _head() -> str | None:
+    return migrate.head()
 
 
 async def trim(session: AsyncSession) -> int:

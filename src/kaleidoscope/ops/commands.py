@@ -1,0 +1,299 @@
+"""Operation at the terminal: status, dead letters, model packs, the database."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from kaleidoscope.bus.messages import DeadLetter
+from kaleidoscope.kernel import migrate
+from kaleidoscope.kernel.errors import DatabaseError, NotFound
+from kaleidoscope.kernel.postgres_programs import psql_program
+from kaleidoscope.kernel.terminal import (
+    console,
+    emit,
+    fail,
+    open_database,
+    reach_database,
+    run,
+)
+from kaleidoscope.ml import catalog, packs
+from kaleidoscope.ops import service
+from kaleidoscope.ops.schemas import Overview, PackStatus
+
+T = TypeVar("T")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+dead = typer.Typer(help="Messages whose attempts are spent.", no_args_is_help=True)
+models = typer.Typer(help="Model packs: which networks look at the photos.", no_args_is_help=True)
+database = typer.Typer(help="The database of this data folder.", no_args_is_help=True)
+
+
+# -- status
+
+
+def status(json: Json = False) -> None:
+    """How it is going: services, photos, queue, failures."""
+    overview = run(_overview())
+    emit(overview, json=True) if json else _show(overview)
+
+
+async def _overview() -> Overview:
+    async with open_database() as db, db.transaction() as session:
+        return await service.overview(session)
+
+
+def _show(overview: Overview) -> None:
+    out = Console()
+    services = _table("service", "status", "last heartbeat", "task")
+    for one in overview.services:
+        colour = one.colour if one.status == "OK" else "red" if one.status == "ERROR" else "yellow"
+        ago = f"{timedelta(seconds=round(one.age_seconds))} ago"
+        services.add_row(f"[{colour}]● {one.service_name}[/]", one.status, ago, one.current_task)
+    out.print(services if overview.services else "no service was ever started here")
+    photos = ", ".join(f"{n} {name}" for name, n in overview.photos.items() if n) or "none"
+    out.print(f"\n[bold]photos[/]        {photos}")
+    waiting = ", ".join(f"{q.waiting} {q.topic} ({q.group})" for q in overview.queue if q.waiting)
+    out.print(f"[bold]queue[/]         {waiting or 'empty'}")
+    hint = " (`kaleidoscope dead list`)" if overview.dead_letters else ""
+    out.print(f"[bold]dead letters[/]  {overview.dead_letters}{hint}")
+    for title, failures in (("failed", overview.failed), ("stuck", overview.stuck)):
+        if failures:
+            out.print(f"[bold]{title}[/]")
+        for photo in failures:
+            again = (
+                f"again at {photo.next_retry_at:%H:%M:%S}" if photo.next_retry_at else "given up"
+            )
+            why = escape(photo.error_message or "")
+            out.print(f"  {photo.photo_id} {escape(photo.path)}: {why} ({again})")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+# -- models
+
+
+@models.command("list")
+def list_packs(json: Json = False) -> None:
+    """The packs there are, and which one is in use."""
+    active = catalog.active()
+    found = [
+        PackStatus(
+            name=pack.name,
+            summary=pack.summary,
+            licence=pack.licence,
+            dimension=pack.recogniser.dimension,
+            megabytes=round(sum(file.bytes for file in pack.files) / 1e6, 1),
+            here=packs.is_here(pack),
+            active=pack.name == active,
+        )
+        for pack in catalog.packs().values()
+    ]
+    if json:
+        return emit(found, json=True)
+    table = _table("", "pack", "here", "MB", "vector", "licence", "what")
+    for pack in found:
+        mark, here = "[green]●[/]" if pack.active else "", "yes" if pack.here else "no"
+        table.add_row(
+            *(mark, pack.name, here, str(pack.megabytes), f"{pack.dimension}-d"),
+            *(escape(pack.licence), escape(pack.summary)),
+        )
+    return Console().print(table)
+
+
+@models.command()
+def pull(
+    name: str,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Needed for packs for research only.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Download a pack; an interrupted download continues."""
+    pack = catalog.find(name)
+    if pack.non_commercial:
+        console.print(f"[yellow]{pack.name}: {escape(pack.licence)}[/]", highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, TransferSpeedColumn(), console=console) as progress:
+        bars: dict[str, object] = {}
+
+        def show(file: str, done: int, total: int) -> None:
+            bar = bars.get(file) or bars.setdefault(file, progress.add_task(file))
+            progress.update(bar, completed=done, total=total or None)  # type: ignore[arg-type]
+
+        files = packs.pull(pack, accept_licence=accept_licence, progress=show)
+    emit(files, json=True) if json else emit(f"{pack.name} is here; `models use {pack.name}`")
+
+
+@models.command("import")
+def import_pack(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="A folder with a pack.toml or two networks; or the files themselves."),
+    ],
+    name: Annotated[str, typer.Option(help="What to call it.")] = "",
+    reading: Annotated[
+        str,
+        typer.Option(help=f"How the recogniser wants faces: {', '.join(packs.READINGS)}."),
+    ] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Over one of this name.")] = False,
+    json: Json = False,
+) -> None:
+    """Make a pack of your own networks: a recogniser, and a detector (without one: MTCNN)."""
+    if len(paths) == 1 and paths[0].is_dir():
+        pack = packs.import_folder(paths[0], name=name, replace=replace)
+    else:
+        name = name or paths[-1].stem.lower()
+        pack = packs.import_files(paths, name=name, reading=reading, replace=replace)
+    emit(pack, json=True) if json else emit(f"imported {pack.name}; `models use {pack.name}`")
+
+
+@models.command()
+def verify(
+    name: Annotated[str, typer.Argument(help="Empty: the one in use.")] = "", json: Json = False
+) -> None:
+    """Hash every file of a pack again; exit code 1 when one is wrong or missing."""
+    files = packs.verify(catalog.find(name or catalog.active()))
+    if json:
+        emit(files, json=True)
+    else:
+        for file in files:
+            emit(f"{file.name}: {file.state}" + (f", {file.reason}" if file.reason else ""))
+    raise typer.Exit(0 if all(file.state == "ok" for file in files) else 1)
+
+
+@models.command()
+def use(name: str, json: Json = False) -> None:
+    """Look at photos with this pack from now on."""
+    pack = packs.use(name)
+    after = "`kaleidoscope photos reprocess --all` takes the photos there are over to it"
+    emit(pack, json=True) if json else emit(f"{pack.name} is in use. {after}")
+
+
+# -- dead letters
+
+
+@dead.command("list")
+def list_dead(
+    topic: Annotated[str | None, typer.Option(help="Only of this topic.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the youngest first.")] = 50,
+    json: Json = False,
+) -> None:
+    """Messages that were given up, with their cause."""
+
+    async def work() -> list[DeadLetter]:
+        async with open_database() as db, db.transaction() as session:
+            return await service.list_dead(session, topic=topic, limit=limit)
+
+    found = run(work())
+    if json:
+        return emit(found, json=True)
+    table = _table("id", "died", "topic", "attempts", "cause")
+    for one in found:
+        when = f"{one.died_at.astimezone():%Y-%m-%d %H:%M:%S}"
+        table.add_row(str(one.id), when, one.topic, str(len(one.history)), escape(one.cause))
+    return Console().print(table if found else "no dead letters")
+
+
+@dead.command()
+def retry(
+    ids: Annotated[list[int] | None, typer.Argument(help="Which; see `dead list`.")] = None,
+    topic: Annotated[str | None, typer.Option(help="All of a topic.")] = None,
+    json: Json = False,
+) -> None:
+    """Send dead letters again, with fresh attempts."""
+
+    async def work() -> list[int]:
+        async with open_database() as db, db.transaction() as session:
+            return await service.revive(session, ids=ids or None, topic=topic)
+
+    revived = run(work())
+    if missing := sorted(set(ids or ()) - set(revived)):
+        fail(NotFound(f"no dead letter {', '.join(map(str, missing))}"))
+    emit({"revived": revived} if json else f"{len(revived)} sent again", json)
+
+
+# -- the database
+
+
+@database.command()
+def url(json: Json = False) -> None:
+    """The address of the database, with its password. It answers only while it runs."""
+    found = run(_on_database(lambda url: url))
+    emit({"url": found} if json else found, json)
+
+
+@database.command()
+def shell() -> None:
+    """`psql` in the database."""
+    psql = psql_program()
+    raise typer.Exit(run(_on_database(lambda url: subprocess.call([psql, url]))))
+
+
+@database.command()
+def upgrade(
+    revision: Annotated[str, typer.Argument(help="Up to this one.")] = "head", json: Json = False
+) -> None:
+    """Migrate up (services do that by themselves when they start)."""
+    run(_on_database(lambda url: migrate.upgrade(url, revision)))
+    current(json)
+
+
+@database.command()
+def downgrade(revision: str, json: Json = False) -> None:
+    """Migrate down to a revision; `base` is an empty database. Stop the services first."""
+    run(_on_database(lambda url: migrate.downgrade(url, revision)))
+    current(json)
+
+
+@database.command()
+def current(json: Json = False) -> None:
+    """The revision that the database is at, and the one that this version expects."""
+    found = run(_on_database(migrate.current))
+    answer = {"revision": found, "expected": migrate.head()}
+    emit(answer if json else f"at {found or 'nothing'}, expected {migrate.head()}", json)
+
+
+@database.command()
+def check(json: Json = False) -> None:
+    """Whether the database is fit for service; exit code 9 and the reason when it is not."""
+    facts = run(_on_database(_fitness))
+    emit(facts if json else "\n".join(f"{name}: {value}" for name, value in facts.items()), json)
+
+
+def _fitness(url: str) -> dict[str, str]:
+    facts = service.database_facts(url)
+    if facts["revision"] != migrate.head():
+        raise DatabaseError(
+            f"the database is at revision {facts['revision']}, expected is {migrate.head()}",
+            hint="`kaleidoscope db upgrade`",
+        )
+    unsafe = [name for name in ("fsync", "full_page_writes") if facts[name] != "on"]
+    if unsafe:
+        raise DatabaseError(
+            f"the database may lose what it has confirmed: {' and '.join(unsafe)} off",
+            hint="switch it on in postgresql.conf",
+        )
+    return facts
+
+
+async def _on_database(work: Callable[[str], T]) -> T:
+    """Do blocking work with the URL of a database that runs meanwhile."""
+    async with reach_database() as url:
+        return await asyncio.to_thread(work, url)
