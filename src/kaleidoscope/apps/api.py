@@ -44,7 +44,7 @@ def build() -> FastAPI:
 
 @asynccontextmanager
 async def _alive(app: FastAPI) -> AsyncIterator[None]:
-    async with process.database() as db, Heartbeat(db, "api", check=lambda: _health(db)):
+    async with registry.database() as db, Heartbeat(db, "api", check=lambda: _health(db)):
         app.state.db = db
         yield
 

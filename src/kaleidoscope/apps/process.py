@@ -1,4 +1,4 @@
-"""What every service process does alike: logs, signals, its database, and its end."""
+"""What every process of the product does alike: logs, signals, and its end."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
-from kaleidoscope.apps import registry
 from kaleidoscope.kernel import log
-from kaleidoscope.kernel.db import Database
-from kaleidoscope.kernel.terminal import open_database
 
 PARENT = "KALEIDOSCOPE_PARENT"
 """Environment variable: the process whose end is ours, too."""
@@ -61,11 +57,3 @@ def run_until_told(service: str, work: Callable[[asyncio.Event], Awaitable[None]
 
     begin(service)
     asyncio.run(main())
-
-
-@asynccontextmanager
-async def database() -> AsyncIterator[Database]:
-    """The migrated database, in which every group of handlers has its subscription."""
-    async with open_database() as db:
-        await registry.subscribe(db)
-        yield db

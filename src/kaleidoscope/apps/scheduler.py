@@ -21,7 +21,7 @@ async def serve(stop: asyncio.Event) -> None:
     """All clock jobs, and a heart that says which of them fail."""
     rounds = Rounds()
     jobs = [rounds.watched(job) for job in registry.CLOCK]
-    async with process.database() as db, Heartbeat(db, "scheduler", check=rounds.health):
+    async with registry.database() as db, Heartbeat(db, "scheduler", check=rounds.health):
         clock = asyncio.create_task(run_clock(db, jobs))
         told = asyncio.create_task(stop.wait())
         await asyncio.wait([clock, told], return_when=asyncio.FIRST_COMPLETED)

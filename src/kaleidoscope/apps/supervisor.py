@@ -101,7 +101,7 @@ class Supervisor:
 
     async def _start_database(self) -> str:
         began = time.monotonic()
-        url = load(KernelSettings).database_url
+        url: str = load(KernelSettings).database_url
         if not url:
             self._embedded = EmbeddedPostgres(data_dir() / "postgres")
             url = await asyncio.to_thread(self._embedded.start)

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import socket
+from datetime import timedelta
 
 import httpx
 
@@ -13,6 +14,7 @@ from kaleidoscope.apps import process, registry, state
 from kaleidoscope.bus.worker import run_worker
 from kaleidoscope.ops.service import Health, Heartbeat
 
+GRACE = timedelta(seconds=10)  # for what is being handled when the end comes
 PEERS = {"KALEIDOSCOPE_API_URL": "/health/live", "KALEIDOSCOPE_ML_URL": "/version"}
 
 
@@ -24,8 +26,9 @@ def main() -> None:
 async def serve(stop: asyncio.Event) -> None:
     """Handle messages; what is claimed and not done when the end comes is released."""
     name = _name()
-    async with process.database() as db, Heartbeat(db, name, check=_health):
-        await run_worker(db, registry.transport(db), registry.HANDLERS, name=name, stop=stop)
+    async with registry.database() as db, Heartbeat(db, name, check=_health):
+        transport = registry.transport(db)
+        await run_worker(db, transport, registry.HANDLERS, name=name, stop=stop, grace=GRACE)
 
 
 def _name() -> str:

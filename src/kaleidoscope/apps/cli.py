@@ -1,0 +1,136 @@
+"""The command line: every room's commands at one door.
+
+Errors that a user can act on become one line, a hint and an exit code. The programs themselves
+are imported when they are run: the terminal stays quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kaleidoscope.apps import up as supervision
+from kaleidoscope.apps.supervisor import Wishes
+from kaleidoscope.kernel.errors import KaleidoscopeError
+from kaleidoscope.kernel.settings import data_dir, load
+from kaleidoscope.kernel.terminal import emit, fail
+from kaleidoscope.ops import commands as ops_commands
+
+app = typer.Typer(
+    help="Kaleidoscope: every photo filed safely, every person one id, on your own machines.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+services = typer.Typer(help="Run one service by itself.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Port = Annotated[int | None, typer.Option(help="Instead of the port of the settings.")]
+
+
+@app.callback()
+def root(
+    data: Annotated[
+        Path | None,
+        typer.Option("--data-dir", help="The data folder, instead of KALEIDOSCOPE_DATA_DIR."),
+    ] = None,
+) -> None:
+    """Options before the command."""
+    if data is not None:
+        os.environ["KALEIDOSCOPE_DATA_DIR"] = str(data.expanduser().absolute())
+        load.cache_clear()
+
+
+@app.command("version")
+def show_version(json: Json = False) -> None:
+    """The version, and the data folder."""
+    found = {"version": version("kaleidoscope"), "data_dir": str(data_dir())}
+    emit(found if json else f"{found['version']} with its data in {found['data_dir']}", json)
+
+
+@app.command()
+def up(
+    detach: Annotated[bool, typer.Option("--detach", help="In the background.")] = False,
+    port: Annotated[int | None, typer.Option(help="The API's port, and no other.")] = None,
+    ingest: Annotated[
+        Path | None, typer.Option(help="Ingest this folder when everything is ready.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when that folder is in.")] = False,
+    json: Json = False,
+) -> None:
+    """Start everything and keep it running until Ctrl-C."""
+    wishes = Wishes(port=port, ingest=ingest, once=once)
+    if not detach:
+        raise typer.Exit(supervision.up(wishes))
+    started = supervision.start_detached(wishes)
+    emit(started if json else f"ready at {started.api_url}", json)
+
+
+@app.command()
+def down(json: Json = False) -> None:
+    """Stop what `up` started: services, then database."""
+    stopped = supervision.down()
+    emit({"stopped": stopped} if json else ("stopped" if stopped else "nothing was running"), json)
+
+
+@services.command()
+def api(port: Port = None) -> None:
+    """The HTTP API."""
+    from kaleidoscope.apps.api import main
+
+    main(port)
+
+
+@services.command()
+def mlserver(port: Port = None) -> None:
+    """The ML service: looks at photos."""
+    from kaleidoscope.apps.mlserver import main
+
+    main(port)
+
+
+@services.command()
+def worker() -> None:
+    """A worker: handles messages. Run as many as you like."""
+    from kaleidoscope.apps.worker import main
+
+    main()
+
+
+@services.command()
+def scheduler() -> None:
+    """The scheduler: retries, stuck photos, hashes, consolidation."""
+    from kaleidoscope.apps.scheduler import main
+
+    main()
+
+
+app.add_typer(services, name="run")
+app.command()(ops_commands.status)
+app.add_typer(ops_commands.dead, name="dead")
+app.add_typer(ops_commands.models, name="models")
+app.add_typer(ops_commands.database, name="db")
+
+
+def main() -> None:
+    """The program `kaleidoscope`."""
+    try:
+        app()
+    except KaleidoscopeError as error:
+        try:
+            fail(error)
+        except typer.Exit as end:
+            sys.exit(end.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # `kaleidoscope … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The command line's door: errors in one line, and the data folder."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from kaleidoscope.apps import supervisor
+from kaleidoscope.apps.scheduler import Rounds
+from kaleidoscope.kernel.clock import ClockJob
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.errors import SettingsError
+
+COMMAND = str(Path(sys.executable).with_name("kaleidoscope"))
+
+
+def _run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([COMMAND, *words], capture_output=True, text=True)
+
+
+def test_an_error_is_one_line_a_hint_and_an_exit_code(data_dir: Path) -> None:
+    done = _run("models", "use", "no-such-pack")
+    assert done.returncode == 3
+    assert done.stdout == ""
+    error, *hint = done.stderr.strip().splitlines()
+    assert error.startswith("error: ") and "no-such-pack" in error
+    assert all(line.startswith("hint: ") for line in hint)
+
+
+def test_a_setting_that_makes_no_sense_is_named(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KALEIDOSCOPE_API_PORT", "many")
+    done = _run("up")
+    assert done.returncode == 8
+    assert "api.port" in done.stderr
+
+
+def test_the_data_folder_may_be_given_as_an_option(data_dir: Path) -> None:
+    other = data_dir / "other"
+    done = _run("--data-dir", str(other), "version", "--json")
+    assert f'"data_dir": "{other}"' in done.stdout
+
+
+def test_down_where_nothing_runs(data_dir: Path) -> None:
+    done = _run("down")
+    assert (done.returncode, done.stdout.strip()) == (0, "nothing was running")
+
+
+def test_a_taken_default_port_is_passed_over_and_a_chosen_one_refused() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert supervisor._port(port, explicit=False, taken=set()) > port
+        with pytest.raises(SettingsError, match=f"port {port} is taken"):
+            supervisor._port(port, explicit=True, taken=set())
+
+
+async def test_the_scheduler_says_which_job_fails_until_it_does_not(db: Database) -> None:
+    works = asyncio.Event()
+
+    async def sometimes(_: Database) -> str:
+        if not works.is_set():
+            raise OSError("the mount is gone")
+        return "done"
+
+    rounds = Rounds()
+    job = rounds.watched(ClockJob("look", timedelta(seconds=1), sometimes))
+    with pytest.raises(OSError, match="mount"):
+        await job.run(db)
+    health = await rounds.health()
+    assert (health.status, health.task) == ("WARNING", "look failed: the mount is gone")
+    works.set()
+    assert await job.run(db) == "done"
+    assert (await rounds.health()).status == "OK"
