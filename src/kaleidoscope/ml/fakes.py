@@ -28,7 +28,7 @@ PACK = Pack(
     files=(ModelFile(name="fake.onnx", sha256="0" * 64, bytes=1),),
     detector=Detector(kind="mtcnn", confidence=0.5),
     recogniser=Recogniser(file="fake.onnx", dimension=128, template="arcface"),
-    thresholds=Thresholds(join=(Step(persons=0, similarity=0.8),), slope=40.0, offset=-30.0),
+    thresholds=Thresholds(steps=(Step(persons=0, join=0.8, even=0.75),), slope=40.0),
 )
 
 

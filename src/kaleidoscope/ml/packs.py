@@ -174,14 +174,14 @@ READINGS = {
             "deviation": (58.395, 57.12, 57.375),
         },
         Thresholds(
-            join=(
-                Step(persons=150, similarity=0.40),
-                Step(persons=500, similarity=0.41),
-                Step(persons=0, similarity=0.42),
+            steps=(
+                Step(persons=100, join=0.38, even=0.375),
+                Step(persons=300, join=0.39, even=0.41),
+                Step(persons=800, join=0.405, even=0.42),
+                Step(persons=0, join=0.42, even=0.425),
             ),
-            slope=22.0,
-            offset=-8.4,
-            measured="",
+            slope=46.0,
+            measured="a MobileFaceNet of 128 dimensions on the photographs of `builtin`",
         ),
     ),
     "dlib": Reading({"template": "dlib"}, catalog.BUILTIN.thresholds),

@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from PIL import Image
 
 from kaleidoscope.ml.models.faces import Array
 from kaleidoscope.ml.models.pyramid import Pixels
+
+SIDE = 64  # pixels at which sharpness is judged, so that packs and sizes compare
 
 
 @dataclass(frozen=True)
 class Quality:
     """`size`: distance of the eyes in pixels of the picture looked at. `sharpness`: variance of the
-    Laplacian of the aligned face's grey values (0..255), 64 pixels wide. `yaw`: how far the nose
-    lies from the middle between the eyes, in eye distances across the face: 0 frontal, ±0.5 a
-    profile. `score` 0..1: each of these and the detector's confidence as a ramp, multiplied.
+    Laplacian of the aligned face's grey values (0..255) at 64 pixels, its margin left out. `yaw`:
+    how far the nose lies from the middle between the eyes, in eye distances across the face: 0
+    frontal, ±0.5 nearly a profile. `score` 0..1: each of these and the detector's confidence as
+    a ramp, multiplied.
     """
 
     size: float
@@ -44,8 +48,8 @@ def _judge(
     yaw = float(np.dot(points[2] - middle, across)) / max(size * size, 1e-9)
     sharpness = _sharpness(chip)
     score = (
-        _ramp(size, 8, 32)
-        * _ramp(sharpness, 10, 150)
+        _ramp(size, 10, 30)
+        * _ramp(sharpness, 40, 250)
         * (1 - _ramp(abs(yaw), 0.15, 0.6))
         * _ramp(confidence, 0.5, 0.95)
     )
@@ -53,11 +57,10 @@ def _judge(
 
 
 def _sharpness(chip: Pixels) -> float:
-    step = max(1, chip.shape[0] // 64)
-    inner = chip[chip.shape[0] // 5 : -chip.shape[0] // 5 or None, chip.shape[1] // 5 :]
-    grey = inner[::step, ::step].mean(axis=2)
-    around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
-    return float((around - 4 * grey[1:-1, 1:-1]).var())
+    grey = Image.fromarray(chip).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+    inner = np.asarray(grey, np.float32)[SIDE // 5 : -SIDE // 5, SIDE // 5 : -SIDE // 5]
+    around = inner[:-2, 1:-1] + inner[2:, 1:-1] + inner[1:-1, :-2] + inner[1:-1, 2:]
+    return float((around - 4 * inner[1:-1, 1:-1]).var())
 
 
 def _ramp(value: float, low: float, high: float) -> float:
