@@ -55,7 +55,7 @@ def _stream(
             part.unlink(missing_ok=True)
             raise DownloadFailed(f"{url} has {total} bytes, {size or LARGEST} expected", url=url)
         with part.open("ab" if have else "wb") as out:
-            for block in response.iter_raw(1 << 18):
+            for block in response.iter_raw():
                 have += len(block)
                 if have > (size or LARGEST):
                     raise DownloadFailed(f"{url} is longer than {size or LARGEST} bytes", url=url)
