@@ -82,7 +82,7 @@ async def attempts(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
 async def counts(session: AsyncSession) -> dict[str, int]:
     """How many assets have each status; one without any is left out."""
     query = select(ASSETS.status, func.count()).group_by(ASSETS.status)
-    return dict((await session.execute(query)).tuples())
+    return dict((await session.execute(query)).all())
 
 
 async def set_person_ids(session: AsyncSession, person_ids: Mapping[int, Sequence[int]]) -> None:
