@@ -37,6 +37,7 @@ from kaleidoscope.library.service.registration import (
     Refused,
     Registered,
     ScannedFile,
+    count_known,
     plan,
     register,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "attempts",
     "begin_attempt",
     "by_path",
+    "count_known",
     "change_status",
     "counts",
     "fail",
