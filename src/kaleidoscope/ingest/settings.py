@@ -10,7 +10,8 @@ from pydantic import Field, field_validator
 
 from kaleidoscope.kernel.settings import Section, data_dir
 
-PHOTOS = "jpg jpeg png heic heif nef cr2 webp avif tif tiff dng arw".split()
+PHOTOS = ["jpg", "jpeg", "png", "heic", "heif", "nef", "cr2"]
+PHOTOS += ["webp", "avif", "tif", "tiff", "dng", "arw"]
 VIDEOS = ["mp4", "mov"]
 SYSTEM_FOLDERS = [
     "@eaDir",
@@ -63,7 +64,9 @@ class IngestSettings(Section):
         "scan waits for recognition.",
     )
     publish_tries: int = Field(
-        default=3, ge=1, description="How often publishing a batch is tried at once before it is FAILED."
+        default=3,
+        ge=1,
+        description="How often publishing a batch is tried at once before it is FAILED.",
     )
     publish_failures: int = Field(
         default=30,
@@ -75,11 +78,6 @@ class IngestSettings(Section):
         gt=timedelta(0),
         description="Wait before a FAILED batch is published again, in seconds; each further wait "
         "is twice as long, up to an hour.",
-    )
-    repair_interval: timedelta = Field(
-        default=timedelta(seconds=15),
-        gt=timedelta(0),
-        description="How often unpublished batches and overdue photos are looked for, in seconds.",
     )
     overdue_after: timedelta = Field(
         default=timedelta(minutes=2),

@@ -83,7 +83,8 @@ class _Reader:
     def _put(self, item: Chunk | BaseException | None) -> None:
         while not self.stop.is_set():
             with suppress(queue.Full):
-                return self._queue.put(item, timeout=PATIENCE)
+                self._queue.put(item, timeout=PATIENCE)
+                return
 
     async def chunks(self) -> AsyncIterator[Chunk]:
         while True:

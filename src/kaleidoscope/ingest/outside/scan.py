@@ -12,18 +12,16 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import xxhash
 
 from kaleidoscope.ingest.settings import VIDEOS, IngestSettings
 from kaleidoscope.kernel.paths import to_text
-from kaleidoscope.library.service import MAX_PATH_BYTES, ScannedFile
+from kaleidoscope.library.service import ScannedFile, modified_at
 from kaleidoscope.ml.sniff import HEAD, MediaType, sniff
 
 SAMPLE = 1 << 16  # bytes at each end of a file that the sample hash covers
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # O_NONBLOCK: a file replaced by a FIFO since its folder was read must not hold the scan up.
 OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -160,13 +158,11 @@ def _look_at_folder(entry: os.DirEntry[bytes], wanted: Filter, recursive: bool) 
         return Skip("hidden-folder")
     if entry.name in wanted.skip_folders or entry.path in wanted.without:
         return Skip("system-folder")
-    return _too_long(to_text(entry.path), "folder") or entry.path
+    return entry.path
 
 
 def _look_at_file(path: bytes, extension: bytes) -> Item:
     text = to_text(path)
-    if too_long := _too_long(text, "file"):
-        return too_long
     descriptor = os.open(path, OPEN)
     try:
         before = os.fstat(descriptor)
@@ -188,7 +184,7 @@ def _look_at_file(path: bytes, extension: bytes) -> Item:
     return ScannedFile(
         path=text,
         size=size,
-        modified_at=_moment(before.st_mtime_ns),
+        modified_at=modified_at(before),
         sample_hash=sample_hash(first, last, size),
         mime_type=mime,
         media_type=media,
@@ -211,26 +207,10 @@ def _extension(name: bytes) -> bytes:
     return extension.strip().lower() if dot and stem else b""
 
 
-def _moment(nanoseconds: int) -> datetime:
-    """A modification time; what no calendar can say becomes the nearest it can."""
-    try:
-        return EPOCH + timedelta(microseconds=nanoseconds // 1000)
-    except OverflowError:
-        return (datetime.max if nanoseconds > 0 else datetime.min).replace(tzinfo=UTC)
-
-
-def _too_long(path: str, kind: str) -> Trouble | None:
-    length = len(path.encode())
-    if length <= MAX_PATH_BYTES:
-        return None
-    cause = f"the path of this {kind} has {length} bytes; the ledger holds {MAX_PATH_BYTES}"
-    return Trouble(path, "path-too-long", cause)
-
-
 def _trouble(path: bytes, error: OSError, kind: str) -> Trouble:
     text = to_text(path)
     if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
         # ELOOP and ENOTDIR: replaced by a link or a file; ENXIO: by a socket.
         return Trouble(text, "vanished", f"the {kind} was gone before it could be read")
-    cause = f"the {kind} cannot be read: {error.strerror or error}"
-    return Trouble(text, f"unreadable-{kind}", cause)
+    code = "path-too-long" if error.errno == errno.ENAMETOOLONG else f"unreadable-{kind}"
+    return Trouble(text, code, f"the {kind} cannot be read: {error.strerror or error}")
