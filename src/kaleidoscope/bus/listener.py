@@ -21,6 +21,11 @@ log = structlog.get_logger(__name__)
 KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 
 
+def connection_string(url: str) -> str:
+    """A database's URL as the driver itself reads it, for connections beside SQLAlchemy's."""
+    return make_conninfo(url.replace(f"{DRIVER}://", "postgresql://", 1), **KEEPALIVE)
+
+
 class Listener:
     """Hears the notifications of one channel, on a connection of its own.
 
@@ -28,8 +33,7 @@ class Listener:
     """
 
     def __init__(self, url: str, channel: str) -> None:
-        url = url.replace(f"{DRIVER}://", "postgresql://", 1)
-        self._target = make_conninfo(url, **KEEPALIVE)
+        self._target = connection_string(url)
         self._channel = channel
         self._heard: set[str] = set()
         self._listens_anew = False

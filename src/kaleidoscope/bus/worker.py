@@ -96,13 +96,19 @@ class _Lane:
 
     async def _turn(self) -> None:
         """Acknowledge what is finished, and fill the free places."""
-        await self._acknowledge()
         handler, free = self.handler, self.handler.concurrency - len(self._running)
-        if free <= 0:
-            return
+        if free == 0:
+            return  # so that nothing is finished either
+        done = list(self._finished)
         claimed = await self._transport.claim(
-            handler.topic, handler.group, free, consumer=self._name, visibility=handler.visibility
+            handler.topic,
+            handler.group,
+            free,
+            consumer=self._name,
+            visibility=handler.visibility,
+            done=done,
         )
+        del self._finished[: len(done)]  # those that came meanwhile stand behind them
         for delivery in claimed:
             task = asyncio.create_task(self._attempt(delivery), name=f"message {delivery.id}")
             self._running[task] = delivery
@@ -111,11 +117,6 @@ class _Lane:
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._running[task]
         self.wake.set()
-
-    async def _acknowledge(self) -> None:
-        done = list(self._finished)
-        await self._transport.ack(done)
-        del self._finished[: len(done)]  # those that came meanwhile stand behind them
 
     async def _attempt(self, delivery: Delivery) -> None:
         """Handle one delivery; unless it is done, see to it what becomes of it."""
@@ -178,7 +179,7 @@ class _Lane:
         await asyncio.gather(*broken_off, return_exceptions=True)
         try:
             async with asyncio.timeout(HAND_BACK_WITHIN):
-                await self._acknowledge()
+                await self._transport.ack(self._finished)
                 for delivery in broken_off.values():
                     await self._transport.retry(
                         delivery, delay=timedelta(0), error="the worker stopped", count=False

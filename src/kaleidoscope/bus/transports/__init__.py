@@ -34,13 +34,23 @@ class Transport(Protocol):
     async def send(self, messages: Sequence[Message]) -> None:
         """Accept messages: when it returns they are safe. All of them or, on an error, none.
 
-        A message whose id is still waiting or in flight is not taken twice.
+        One that is sent again, with the same id, may arrive twice.
         """
 
     async def claim(
-        self, topic: str, group: str, limit: int, *, consumer: str, visibility: timedelta
+        self,
+        topic: str,
+        group: str,
+        limit: int,
+        *,
+        consumer: str,
+        visibility: timedelta,
+        done: Sequence[Delivery] = (),
     ) -> list[Delivery]:
-        """Take up to `limit` messages, the oldest first, out of the sight of other consumers."""
+        """Take up to `limit` messages, the oldest first, out of the sight of other consumers.
+
+        `done` is acknowledged first, by some transports in the same step: it costs them less.
+        """
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         """They are done."""

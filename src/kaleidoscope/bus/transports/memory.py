@@ -84,8 +84,16 @@ class MemoryTransport:
             self._ring(message.topic)
 
     async def claim(
-        self, topic: str, group: str, limit: int, *, consumer: str, visibility: timedelta
+        self,
+        topic: str,
+        group: str,
+        limit: int,
+        *,
+        consumer: str,
+        visibility: timedelta,
+        done: Sequence[Delivery] = (),
     ) -> list[Delivery]:
+        await self.ack(done)
         queue = self._queues.get((topic, group))
         at = now()
         chosen = list(islice(queue.candidates(at), limit)) if queue else []

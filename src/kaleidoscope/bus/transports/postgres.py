@@ -12,20 +12,20 @@ Messages of one key that two transactions send at the same moment have no order.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import psycopg
 from psycopg.types.json import Jsonb
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from kaleidoscope.bus import queries
-from kaleidoscope.bus.listener import Listener
+from kaleidoscope.bus.listener import Listener, connection_string
 from kaleidoscope.bus.messages import Delivery, Depth, Message
 from kaleidoscope.bus.rules import is_outage, storable
 from kaleidoscope.bus.transports import TransportError
@@ -70,6 +70,15 @@ WITH sent AS (
 SELECT pg_notify(%(channel)s, topic) FROM (SELECT DISTINCT topic FROM sent) AS topics
 """
 
+# The rows of given deliveries, as long as nobody else has claimed them since.
+MINE = """
+FROM unnest(%(ids)s::uuid[], %(groups)s::text[], %(claims)s::int[]) AS mine(id, grp, number)
+WHERE m.message_id = mine.id AND m.consumer_group = mine.grp AND m.claim = mine.number
+    AND m.claimed_until IS NOT NULL
+"""
+
+ACK = f"DELETE FROM bus_messages m USING {MINE.strip().removeprefix('FROM')}"
+
 # Rows are updated by their place in the table (ctid): they are locked, so that it is theirs still,
 # and no plan can be cheaper.
 CLAIM = """
@@ -83,7 +92,7 @@ RETURNING seq, message_id, key, payload, headers, failures, lost, claim, enqueue
 """
 
 CLAIM_ANY = f"""
-WITH lost AS (
+WITH acknowledged AS ({ACK}), lost AS (
     SELECT ctid FROM bus_messages
     WHERE topic = %(topic)s AND consumer_group = %(group)s AND claimed_until <= now()
     ORDER BY claimed_until LIMIT %(limit)s FOR UPDATE SKIP LOCKED
@@ -126,15 +135,6 @@ WITH RECURSIVE slots (slot) AS (
 )
 {CLAIM}
 """
-
-# The rows of given deliveries, as long as nobody else has claimed them since.
-MINE = """
-FROM unnest(%(ids)s::uuid[], %(groups)s::text[], %(claims)s::int[]) AS mine(id, grp, number)
-WHERE m.message_id = mine.id AND m.consumer_group = mine.grp AND m.claim = mine.number
-    AND m.claimed_until IS NOT NULL
-"""
-
-ACK = f"DELETE FROM bus_messages m USING {MINE.strip().removeprefix('FROM')}"
 
 EXTEND = f"UPDATE bus_messages m SET claimed_until = now() + %(visibility)s {MINE}"
 
@@ -182,8 +182,7 @@ class PostgresTransport:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        # Shares the connections of `db`; every statement commits by itself.
-        self._engine = db.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._connection = _Connection(db.url)
         self._listener = Listener(db.url, CHANNEL)
         self._ordered: dict[tuple[str, str], bool] = {}
 
@@ -205,13 +204,21 @@ class PostgresTransport:
         )
 
     async def claim(
-        self, topic: str, group: str, limit: int, *, consumer: str, visibility: timedelta
+        self,
+        topic: str,
+        group: str,
+        limit: int,
+        *,
+        consumer: str,
+        visibility: timedelta,
+        done: Sequence[Delivery] = (),
     ) -> list[Delivery]:
         terms = {"topic": topic, "group": group, "consumer": consumer, "visibility": visibility}
         if await self._is_ordered(topic, group):
+            await self.ack(done)  # first: it is what sets the next ones of their keys free
             rows = await self._claim_ordered(terms, limit)
         else:
-            rows = await self._run(CLAIM_ANY, **terms, limit=limit)
+            rows = await self._run(CLAIM_ANY, **terms, limit=limit, **_mine(done))
         return [_delivery(topic, group, row) for row in sorted(rows, key=lambda row: row[0])]
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
@@ -245,6 +252,7 @@ class PostgresTransport:
 
     async def close(self) -> None:
         await self._listener.close()
+        await self._connection.close()
 
     async def _claim_ordered(self, terms: dict[str, Any], limit: int) -> list[Row]:
         start = random.randint(LOWEST_SLOT + 1, HIGHEST_SLOT)
@@ -266,16 +274,42 @@ class PostgresTransport:
         return self._ordered[topic, group]
 
     async def _run(self, query: str, **values: Any) -> list[Row]:
-        """One statement, planned for the tables as they are now.
-
-        A prepared plan made while the queue was empty would read all of it when it is full.
-        """
         with _explained():
-            async with self._engine.connect() as connection:
-                raw = await connection.get_raw_connection()
-                driver = cast("psycopg.AsyncConnection[Row]", raw.driver_connection)
-                cursor = await driver.execute(query, values, prepare=False)
-                return await cursor.fetchall() if cursor.description else []
+            return await self._connection.run(query, values)
+
+
+class _Connection:
+    """One connection for all statements, opened when needed and again when it broke.
+
+    Its plans are made once, and must be those for a long queue however short it is then: along
+    the indexes.
+    """
+
+    PLANNING = """
+        SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off;
+        SET plan_cache_mode = force_generic_plan
+    """
+
+    def __init__(self, url: str) -> None:
+        self._target = connection_string(url)
+        self._connection: psycopg.AsyncConnection[Row] | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def run(self, query: str, values: dict[str, Any]) -> list[Row]:
+        async with self._one_at_a_time:
+            if self._connection is None or self._connection.closed:
+                self._connection = await self._open()
+            cursor = await self._connection.execute(query, values)
+            return await cursor.fetchall() if cursor.description else []
+
+    async def _open(self) -> psycopg.AsyncConnection[Row]:
+        connection = await psycopg.AsyncConnection.connect(self._target, autocommit=True)
+        await connection.execute(self.PLANNING)
+        return connection
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
 
 
 @contextmanager
@@ -283,8 +317,8 @@ def _explained() -> Iterator[None]:
     """Tell a database that is away from one that refuses."""
     try:
         yield
-    except (psycopg.Error, DBAPIError, PoolTimeout, OSError) as error:
-        if isinstance(error, (OSError, PoolTimeout)) or is_outage(error):
+    except (psycopg.Error, DBAPIError, OSError) as error:
+        if isinstance(error, OSError) or is_outage(error):
             raise TransportError(f"cannot reach the database: {error}".strip()) from error
         raise
 
