@@ -11,6 +11,8 @@ from kaleidoscope.kernel.paths import to_bytes
 
 CHUNK = 1 << 20
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# A year from the ends of Python's calendar: every time zone can show them.
+FIRST, LAST = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
 
 
 class FileProblem(Exception):
@@ -23,10 +25,10 @@ def modified_at(status: os.stat_result) -> datetime:
     Times that no calendar has (a broken clock wrote them) become the first or last it has.
     """
     try:
-        return EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000)
+        time = EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000)
     except OverflowError:
-        edge = datetime.max if status.st_mtime_ns > 0 else datetime.min
-        return edge.replace(tzinfo=UTC)
+        return LAST if status.st_mtime_ns > 0 else FIRST
+    return min(max(time, FIRST), LAST)
 
 
 def hash_file(path: str, size: int, modified: datetime | None) -> str:
