@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
 
+from kaleidoscope.library.schemas import Photo
+
 
 def _vector(text: str) -> str:
     decode_vector(text)
@@ -53,6 +55,9 @@ Box = Annotated[list[float], Field(min_length=4, max_length=4), AfterValidator(_
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
+Id = Annotated[int, Field(ge=1, lt=2**63)]
+
+
 class _Lenient(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
@@ -65,7 +70,7 @@ class Detection(_Lenient):
     confidence: Annotated[float, Field(ge=0, le=1)] | None = None
     landmarks: Annotated[list[Point], Field(min_length=5, max_length=5)] | None = None
     quality: dict[str, Any] | None = None
-    suggested_person_id: int | str | None = None
+    suggested_person_id: Id | str | None = None
     similarity: float | None = None
 
 
@@ -100,7 +105,7 @@ class CallbackMeta(_Lenient):
 class Callback(_Lenient):
     """POST /callback/photo-processed."""
 
-    photo_id: int
+    photo_id: Id
     path: str
     status: Literal["PROCESSED", "FAILED"]
     callback_id: UUID | None = None
@@ -121,7 +126,7 @@ class CallbackAnswer(BaseModel):
 class ClassifyRequest(BaseModel):
     """POST /classify-photo: one of the two."""
 
-    photo_id: int | None = None
+    photo_id: Id | None = None
     path: str | None = None
 
 
@@ -157,6 +162,28 @@ class FaceView(BaseModel):
     model_version: str | None
 
 
+class PhotoView(Photo):
+    """A photo of the ledger with the faces found in it."""
+
+    detections: list[FaceView]
+
+
+class ExportedFace(BaseModel):
+    """A face of `people export`: `bbox` in displayed pixels."""
+
+    bbox: list[float]
+    person_id: int | None
+    similarity: float | None
+    confirmed_by: str
+
+
+class ExportedPhoto(BaseModel):
+    """A line of `people export --jsonl`."""
+
+    path: str
+    faces: list[ExportedFace]
+
+
 class PersonView(BaseModel):
     """A person with a few photos. `merged_from` are ids that resolve to this one."""
 
@@ -184,14 +211,14 @@ class PersonLine(BaseModel):
 class MergeRequest(BaseModel):
     """POST /people/merge: all of `gone` are the person `kept`."""
 
-    kept: int = Field(validation_alias=AliasChoices("kept", "into"))
-    gone: Annotated[list[int], Field(min_length=1)]
+    kept: Id = Field(validation_alias=AliasChoices("kept", "into"))
+    gone: Annotated[list[Id], Field(min_length=1)]
 
 
 class SplitRequest(BaseModel):
     """POST /people/{id}/split: these faces are somebody else."""
 
-    face_ids: Annotated[list[int], Field(min_length=1)]
+    face_ids: Annotated[list[Id], Field(min_length=1)]
     display_name: str | None = Field(default=None, max_length=255)
 
 
@@ -204,30 +231,16 @@ class RenameRequest(BaseModel):
 class ConfirmRequest(BaseModel):
     """POST /faces/{id}/confirm: the face is this person; without one, the person it has."""
 
-    person_id: int | None = None
+    person_id: Id | None = None
 
 
 class RejectRequest(BaseModel):
     """POST /faces/{id}/reject: the face is not this person; without one, not the one it has."""
 
-    person_id: int | None = None
+    person_id: Id | None = None
 
 
 class UndoRequest(BaseModel):
     """POST /people/undo: without an event, the last one that a person made."""
 
-    event_id: int | None = None
-
-
-class EventView(BaseModel):
-    """A change of identity as the ledger tells it. `person_id` is the one that remains or began."""
-
-    event_id: int
-    kind: str
-    made_by: str
-    created_at: datetime
-    person_id: int | None
-    person_ids: list[int]
-    faces_moved: int
-    undoes: int | None = None
-    undone_by: int | None = None
+    event_id: Id | None = None

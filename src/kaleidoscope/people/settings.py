@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import ClassVar
 
 from pydantic import Field
@@ -45,8 +46,14 @@ class PeopleSettings(Section):
         ge=1,
         description="Photos that one worker has with the ML service at once: about two a core.",
     )
-    consolidate_seconds: float = Field(
-        default=60.0,
-        gt=0,
-        description="How often persons that have changed are compared with the others.",
+    consolidate_every: timedelta = Field(
+        default=timedelta(seconds=5),
+        gt=timedelta(0),
+        description="How often, in seconds, changed persons are looked for to be compared with "
+        "the others; done once no photo is waiting or being processed.",
+    )
+    consolidate_at_least: timedelta = Field(
+        default=timedelta(hours=1),
+        gt=timedelta(0),
+        description="After so many seconds of a long ingest persons are compared all the same.",
     )

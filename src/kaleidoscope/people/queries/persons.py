@@ -130,3 +130,15 @@ async def resolve(session: AsyncSession, person_ids: Collection[int]) -> dict[in
         {"ids": list(person_ids)},
     )
     return {row.id: row.lives_as for row in rows}
+
+
+async def ids_after(session: AsyncSession, after: int, limit: int) -> list[int]:
+    """Living persons above an id, in order."""
+    rows = await session.execute(
+        text(
+            "SELECT id FROM persons WHERE id > :after AND merged_into IS NULL"
+            " ORDER BY id LIMIT :limit"
+        ),
+        {"after": after, "limit": limit},
+    )
+    return list(rows.scalars())

@@ -58,7 +58,8 @@ async def near_exact(
         text(
             "WITH q AS MATERIALIZED (SELECT i, v::vector AS v"
             "   FROM unnest(CAST(:vectors AS text[])) WITH ORDINALITY AS u (v, i))"
-            " SELECT q.i - 1, p.person_id, -(p.mean <#> q.v) FROM person_vectors p"
+            " SELECT q.i - 1 AS i, p.person_id, -(p.mean <#> q.v) AS similarity"
+            " FROM person_vectors p"
             " JOIN q ON (p.mean <#> q.v) <= :least"
             " WHERE p.pack = :pack AND p.count > 0 AND p.person_id > :after"
         ),
@@ -84,7 +85,8 @@ async def near_indexed(
         text(
             f"WITH q AS MATERIALIZED (SELECT i, v::{kind} AS v"
             "   FROM unnest(CAST(:vectors AS text[])) WITH ORDINALITY AS u (v, i))"
-            " SELECT q.i - 1, n.person_id, -n.distance FROM q CROSS JOIN LATERAL ("
+            " SELECT q.i - 1 AS i, n.person_id, -n.distance AS similarity"
+            " FROM q CROSS JOIN LATERAL ("
             f"  SELECT p.person_id, p.mean::{kind} <#> q.v AS distance FROM person_vectors p"
             # The name stands in the statement: a partial index is chosen by a constant alone.
             f"  WHERE p.pack = {_literal(pack)} AND p.count > 0"
@@ -92,6 +94,28 @@ async def near_indexed(
             " WHERE n.distance <= :least"
         ),
         {"vectors": [to_sql(v) for v in vectors], "least": -least, "best": best},
+    )
+    return _per_vector(len(vectors), rows.all())
+
+
+async def near_faces(
+    session: AsyncSession, pack: str, vectors: Vectors, least: float, best: int
+) -> list[dict[int, float]]:
+    """Per vector, which of the `best` most similar persons have a face at least that similar."""
+    kind = f"vector({int(vectors.shape[1])})"
+    rows = await session.execute(
+        text(
+            f"WITH q AS MATERIALIZED (SELECT i, v::{kind} AS v"
+            "   FROM unnest(CAST(:vectors AS text[])) WITH ORDINALITY AS u (v, i))"
+            " SELECT q.i - 1 AS i, n.person_id, max(-(e.embedding <#> q.v)) AS similarity"
+            " FROM q CROSS JOIN LATERAL (SELECT p.person_id FROM person_vectors p"
+            f"  WHERE p.pack = {_literal(pack)} AND p.count > 0"
+            f"  ORDER BY p.mean::{kind} <#> q.v LIMIT :best) n"
+            " JOIN faces f ON f.person_id = n.person_id"
+            " JOIN face_vectors e ON e.face_id = f.id AND e.pack = :pack"
+            " GROUP BY 1, 2 HAVING min(e.embedding <#> q.v) <= :least"
+        ),
+        {"vectors": [to_sql(v) for v in vectors], "least": -least, "best": best, "pack": pack},
     )
     return _per_vector(len(vectors), rows.all())
 
@@ -104,7 +128,7 @@ async def similar_to(
         return []
     rows = await session.execute(
         text(
-            "SELECT u.i - 1, v.person_id, -(v.mean <#> u.v::vector)"
+            "SELECT u.i - 1 AS i, v.person_id, -(v.mean <#> u.v::vector) AS similarity"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:vectors AS text[]))"
             "   WITH ORDINALITY AS u (id, v, i)"
             " JOIN persons p ON p.id = u.id"
@@ -113,14 +137,14 @@ async def similar_to(
         ),
         {"ids": [p for p, _ in pairs], "vectors": [to_sql(v) for _, v in pairs], "pack": pack},
     )
-    found = {i: (person_id, float(similarity)) for i, person_id, similarity in rows}
+    found = {row.i: (row.person_id, float(row.similarity)) for row in rows}
     return [found.get(i) for i in range(len(pairs))]
 
 
 def _per_vector(n: int, rows: Sequence[Row[Any]]) -> list[dict[int, float]]:
     found: list[dict[int, float]] = [{} for _ in range(n)]
-    for i, person_id, similarity in rows:
-        found[i][person_id] = float(similarity)
+    for row in rows:
+        found[row.i][row.person_id] = float(row.similarity)
     return found
 
 

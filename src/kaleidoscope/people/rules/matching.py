@@ -26,6 +26,8 @@ class Limits:
     """A face joins a person at this average similarity."""
     merge: float
     """Two persons are one at this average similarity between their faces."""
+    copy: float
+    """A face this similar to one face of a person is that face again: a copy, a burst."""
     same: float
     """Two faces of one photo at this similarity are one face twice: a mirror, a collage."""
     found: float

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from kaleidoscope.library import service as library
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.errors import Conflict, Invalid, NotFound
+from kaleidoscope.library import service as library
 from kaleidoscope.people.queries import faces as face_rows
 from kaleidoscope.people.queries import ledger, locks, persons
 from kaleidoscope.people.rules import changes
@@ -34,7 +34,7 @@ class Event:
 
 
 async def merge(session: AsyncSession, kept: int, gone: Collection[int]) -> Event:
-    """The persons `gone` are the person `kept`: their faces become its own, their ids resolve to it.
+    """The persons `gone` are the person `kept`: their faces become its, their ids resolve to it.
 
     Ids that were merged before stand for who they resolve to. Raises `NotFound`, and `Invalid`
     when that leaves nobody to merge.
@@ -142,8 +142,8 @@ async def record(
     await ledger.write_difference(session, change)
     moved = _moved(change)
     states = (change.before.faces, change.after.faces)
-    gainers_and_losers = {faces[f].person_id for faces in states for f in moved} - {None}
-    await persons.recount_persons(session, gainers_and_losers)
+    changed = {faces[f].person_id for faces in states for f in moved}
+    await persons.recount_persons(session, {p for p in changed if p is not None})
     photos = await face_rows.photos_of_faces(session, moved)
     if photos:
         await library.set_person_ids(session, await face_rows.write_photo_persons(session, photos))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from uuid import UUID
 
 import numpy as np
-from kaleidoscope.library import service as library
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.errors import Conflict, Invalid
+from kaleidoscope.library import service as library
 from kaleidoscope.ml.catalog import Pack
 from kaleidoscope.people.queries import faces as face_rows
 from kaleidoscope.people.queries import locks, persons, search
@@ -23,7 +22,6 @@ from kaleidoscope.people.rules.matching import (
     Vector,
     Vectors,
     Verdict,
-    decide,
     same_places,
 )
 from kaleidoscope.people.schemas import (
@@ -59,7 +57,7 @@ async def deliver(session: AsyncSession, callback: Callback) -> CallbackAnswer:
         await _fail(session, callback, attempt_id)
         return CallbackAnswer()
     pack = matching.find_pack(callback.meta.pack)
-    vectors = _vectors(callback, pack)
+    vectors = unit_vectors(callback.detections, pack)
     person_ids, created = await _recognise(session, callback, pack, vectors, attempt_id)
     answer = CallbackAnswer(created_person_ids=created)
     accepted = await library.finish(
@@ -107,9 +105,9 @@ async def _fail(session: AsyncSession, callback: Callback, attempt_id: UUID) -> 
     )
 
 
-def _vectors(callback: Callback, pack: Pack) -> Vectors:
-    """The detections' embeddings as unit rows, [faces, dimension]."""
-    rows = [decode_vector(d.embedding) for d in callback.detections]
+def unit_vectors(detections: Sequence[Detection], pack: Pack) -> Vectors:
+    """The embeddings as unit rows, [faces, dimension]; `Invalid` for those of another pack."""
+    rows = [decode_vector(d.embedding) for d in detections]
     for i, row in enumerate(rows):
         if len(row) != pack.dimension:
             raise Invalid(
@@ -118,7 +116,8 @@ def _vectors(callback: Callback, pack: Pack) -> Vectors:
                 field=f"detections.{i}.embedding",
             )
     vectors = np.array(rows, np.float32).reshape(len(rows), pack.dimension)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 async def _recognise(
@@ -153,7 +152,7 @@ async def _recognise(
     )
     if stored:
         touched = {f.person_id for f in new} | {s.person_id for s in stored}
-        await persons.recount_persons(session, touched - {None})
+        await persons.recount_persons(session, {p for p in touched if p is not None})
     else:
         vector_ids = [vector_id for _, vector_id in written]
         await persons.add_to_persons(session, pack.name, _joinings(new, vector_ids))
@@ -169,24 +168,14 @@ async def _decide(
     suggested: Sequence[int | None],
 ) -> list[Verdict]:
     """Match against the library; before anybody is founded, again against those founded since."""
-    library_size = await matching.size(session, pack.name)
-    limits = matching.limits(pack, library_size.persons)
-    similar = await matching.near(session, pack.name, vectors, limits.join, library_size, suggested)
-    verdicts = decide(_with(sights, similar), vectors, limits)
-    if all(v.founds is None for v in verdicts):
-        return verdicts
+    match = await matching.match(session, pack, vectors, sights, suggested)
+    if all(v.founds is None for v in match.verdicts):
+        return match.verdicts
     await locks.lock_founding(session)
     newer = await search.near_exact(
-        session, pack.name, vectors, limits.join, after=library_size.last_id
+        session, pack.name, vectors, match.limits.join, after=match.library.last_id
     )
-    if any(newer):
-        both = [{**a, **b} for a, b in zip(similar, newer, strict=True)]
-        verdicts = decide(_with(sights, both), vectors, limits)
-    return verdicts
-
-
-def _with(sights: Sequence[Sight], similar: Sequence[Mapping[int, float]]) -> list[Sight]:
-    return [replace(s, similar=found) for s, found in zip(sights, similar, strict=True)]
+    return match.with_more(dict(enumerate(newer))).verdicts
 
 
 def _before(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -11,9 +13,10 @@ from kaleidoscope.ml import catalog
 from kaleidoscope.ml.catalog import Pack
 from kaleidoscope.ml.settings import MlSettings
 from kaleidoscope.people.queries import search
-from kaleidoscope.people.rules.matching import Limits, Vectors
+from kaleidoscope.people.rules.matching import Limits, Sight, Vectors, Verdict, decide
 from kaleidoscope.people.settings import PeopleSettings
 
+COPY_CANDIDATES = 5  # persons whose single faces are looked at
 BEST = 10  # candidates from the index per face, besides one for each other face of the photo
 
 
@@ -28,12 +31,72 @@ def limits(pack: Pack, persons: int) -> Limits:
     views = 1 if load(MlSettings).preset == "fast" else 2
     join = stated.join_at(persons, views=views) if chosen.join is None else chosen.join
     found = stated.found_quality if chosen.found_quality is None else chosen.found_quality
-    return Limits(join=join, merge=join, same=(1 + join) / 2, found=found)
+    return Limits(
+        join=join,
+        merge=join,
+        # Between a person's likeness and identity lie copies of one picture, whatever the pack.
+        copy=(1 + join) / 2,
+        same=(3 + join) / 4,
+        found=found,
+    )
 
 
 async def size(session: AsyncSession, pack: str) -> search.Library:
     """How large the library is, as far as it matters for thresholds and the way to search."""
     return await search.library(session, pack, load(PeopleSettings).exact_up_to)
+
+
+@dataclass(frozen=True)
+class Match:
+    """Verdicts on the faces of a photo, with what they were reached by."""
+
+    sights: Sequence[Sight]
+    vectors: Vectors
+    limits: Limits
+    library: search.Library
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """A verdict for each face."""
+        return decide(self.sights, self.vectors, self.limits)
+
+    def with_more(self, similar: Mapping[int, Mapping[int, float]]) -> Match:
+        """The match with further candidates for some faces."""
+        if not any(similar.values()):
+            return self
+        sights = [
+            replace(sight, similar={**sight.similar, **similar.get(i, {})})
+            for i, sight in enumerate(self.sights)
+        ]
+        return replace(self, sights=sights)
+
+
+async def match(
+    session: AsyncSession,
+    pack: Pack,
+    vectors: Vectors,
+    sights: Sequence[Sight],
+    suggested: Sequence[int | None],
+) -> Match:
+    """Match the faces of one photo against the library as it is now.
+
+    Whoever is like nobody on average is compared with single faces, because the average can miss
+    the person whose photo this is once more: one of many unlike faces.
+    """
+    library = await size(session, pack.name)
+    chosen = limits(pack, library.persons)
+    found = Match(sights, vectors, chosen, library)
+    if not sights:
+        return found
+    near_by = await near(session, pack.name, vectors, chosen.join, library, suggested)
+    found = found.with_more(dict(enumerate(near_by)))
+    lonely = [i for i, verdict in enumerate(found.verdicts) if verdict.person_id is None]
+    if not lonely:
+        return found
+    copies = await search.near_faces(
+        session, pack.name, vectors[lonely], chosen.copy, COPY_CANDIDATES
+    )
+    return found.with_more(dict(zip(lonely, copies, strict=True)))
 
 
 async def near(
@@ -44,12 +107,10 @@ async def near(
     library: search.Library,
     suggested: Sequence[int | None],
 ) -> list[dict[int, float]]:
-    """Per face, the persons at least that similar: all of them, or the best the index finds.
+    """Per vector, the persons at least that similar: all of them, or the best the index finds.
 
     What the ML service suggested is always looked at, by the id that it resolves to now.
     """
-    if len(vectors) == 0:
-        return []
     settings = load(PeopleSettings)
     if library.persons <= settings.exact_up_to:
         return await search.near_exact(session, pack, vectors, least)

@@ -1,0 +1,261 @@
+"""`kaleidoscope people`: who is known, and a person's word on who is who."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from kaleidoscope.kernel.terminal import console, emit, open_database, run
+from kaleidoscope.people import jobs, service
+from kaleidoscope.people.outside import montage as sheets
+from kaleidoscope.people.outside.montage import Cut
+from kaleidoscope.people.schemas import PersonLine
+from kaleidoscope.people.service import Event
+
+app = typer.Typer(no_args_is_help=True, help="People: list, show, name, merge, split, undo.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+PersonArgument = Annotated[int, typer.Argument(metavar="PERSON", help="A person_id.", min=1)]
+FaceArgument = Annotated[int, typer.Argument(metavar="FACE", help="A face_id.", min=1)]
+
+
+@app.command("list")
+def list_(
+    named: Annotated[
+        bool | None, typer.Option("--named/--unnamed", help="Only those with, or without, a name.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    json: AsJson = False,
+) -> None:
+    """Persons, those in most photos first."""
+
+    async def work() -> list[PersonLine]:
+        async with open_database() as db, db.transaction() as session:
+            return await service.persons(session, named=named, limit=limit)
+
+    found = run(work())
+    if json:
+        return emit(found, json=True)
+    table = Table("person", "name", "photos", "faces", "since")
+    for person in found:
+        since = f"{person.created_at:%Y-%m-%d}"
+        name = person.display_name or ""
+        table.add_row(str(person.person_id), name, str(person.photos), str(person.faces), since)
+    return _print(table)
+
+
+@app.command()
+def show(person: PersonArgument, json: AsJson = False) -> None:
+    """One person with example photos; a merged id shows who it was merged into."""
+
+    async def work() -> object:
+        async with open_database() as db, db.transaction() as session:
+            return await service.person(session, person)
+
+    emit(run(work()), json)
+
+
+@app.command()
+def merge(
+    kept: Annotated[int, typer.Argument(help="The person whose id remains.", min=1)],
+    gone: Annotated[list[int], typer.Argument(help="Those who are the same person.", min=1)],
+    json: AsJson = False,
+) -> None:
+    """Say that persons are one: the ids merged away keep resolving."""
+
+    async def work() -> Event:
+        async with open_database() as db, db.transaction() as session:
+            return await service.merge(session, kept, gone)
+
+    _tell(run(work()), json)
+
+
+@app.command()
+def split(
+    person: PersonArgument,
+    faces: Annotated[list[int], typer.Argument(help="face_ids that are somebody else.", min=1)],
+    name: Annotated[str | None, typer.Option(help="The name of that somebody.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Say that some faces of a person are somebody else, who gets an id."""
+
+    async def work() -> Event:
+        async with open_database() as db, db.transaction() as session:
+            return await service.split(session, person, faces, name)
+
+    _tell(run(work()), json)
+
+
+@app.command()
+def rename(
+    person: PersonArgument,
+    name: Annotated[str, typer.Argument(help='The name; "" takes it away.')],
+    json: AsJson = False,
+) -> None:
+    """Name a person."""
+
+    async def work() -> Event:
+        async with open_database() as db, db.transaction() as session:
+            return await service.rename(session, person, name)
+
+    _tell(run(work()), json)
+
+
+@app.command()
+def confirm(
+    face: FaceArgument,
+    person: Annotated[
+        int | None, typer.Option("--person", help="Who it is; else the person it has.", min=1)
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Say that a face is a person: the machine never moves it again."""
+
+    async def work() -> Event:
+        async with open_database() as db, db.transaction() as session:
+            return await service.confirm(session, face, person)
+
+    _tell(run(work()), json)
+
+
+@app.command()
+def reject(
+    face: FaceArgument,
+    person: Annotated[
+        int | None, typer.Option("--person", help="Who it is not; else the person it has.", min=1)
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Say that a face is not a person: remembered for ever."""
+
+    async def work() -> Event:
+        async with open_database() as db, db.transaction() as session:
+            return await service.reject(session, face, person)
+
+    _tell(run(work()), json)
+
+
+@app.command()
+def undo(
+    event: Annotated[
+        int | None, typer.Argument(help="The event; else the last that a person made.", min=1)
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Take a change back, exactly."""
+
+    async def work() -> Event:
+        async with open_database() as db, db.transaction() as session:
+            return await service.undo(session, event)
+
+    _tell(run(work()), json)
+
+
+@app.command()
+def history(
+    person: Annotated[int | None, typer.Argument(help="Only of this person.", min=1)] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    json: AsJson = False,
+) -> None:
+    """Merges, splits, names and undoings, newest first."""
+
+    async def work() -> list[Event]:
+        async with open_database() as db, db.transaction() as session:
+            return await service.history(session, person, limit=limit)
+
+    found = run(work())
+    if json:
+        return emit(found, json=True)
+    table = Table("event", "when", "what", "by", "persons", "faces moved", "undone by")
+    for event in found:
+        what = event.kind + (f" of {event.undoes}" if event.undoes else "")
+        table.add_row(
+            str(event.event_id),
+            _when(event.created_at),
+            what,
+            event.made_by,
+            ", ".join(map(str, event.person_ids)),
+            str(event.faces_moved),
+            str(event.undone_by or ""),
+        )
+    return _print(table)
+
+
+@app.command()
+def export(
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object a photo.")] = True,
+) -> None:
+    """Every photo with its faces: path, boxes in displayed pixels, persons."""
+
+    async def work() -> None:
+        async with open_database() as db, db.transaction() as session:
+            async for photo in service.export(session):
+                sys.stdout.write(photo.model_dump_json() + "\n")
+
+    run(work())
+
+
+@app.command()
+def montage(
+    person: PersonArgument,
+    out: Annotated[Path, typer.Option("--out", help="The picture to write.")],
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many faces.")] = 64,
+) -> None:
+    """A contact sheet of a person's faces, the best first."""
+
+    async def work() -> int:
+        async with open_database() as db, db.transaction() as session:
+            faces = await service.portraits(session, person, limit)
+        cuts = [Cut(face.path, face.bbox) for face in faces]
+        await asyncio.to_thread(lambda: sheets.save(sheets.contact_sheet(cuts), out))
+        return len(cuts)
+
+    count = run(work())
+    console.print(f"{count} faces of person {person} in {out}")
+
+
+@app.command()
+def consolidate(json: AsJson = False) -> None:
+    """Merge persons that arrival order split, now rather than when the library is quiet."""
+
+    async def work() -> object:
+        async with open_database() as db:
+            return await jobs.consolidate(db) or {"changed": 0, "merged": 0}
+
+    emit(run(work()), json)
+
+
+@app.command()
+def reindex(json: AsJson = False) -> None:
+    """Recompute every person from their faces and rebuild the search index."""
+
+    async def work() -> object:
+        async with open_database() as db:
+            return {"persons": await service.reindex(db)}
+
+    emit(run(work()), json)
+
+
+def _tell(event: Event, json: bool) -> None:
+    if json:
+        return emit(event, json=True)
+    person = f" → person {event.person_id}" if event.person_id is not None else ""
+    moved = f", {event.faces_moved} faces moved" if event.faces_moved else ""
+    emit(f"event {event.event_id}: {event.kind}{person}{moved}")
+    return console.print(f"[dim]`kaleidoscope people undo {event.event_id}` takes it back[/]")
+
+
+def _when(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}" if moment else ""
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    Console().print(table)

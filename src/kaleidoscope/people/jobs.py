@@ -1,0 +1,198 @@
+"""What people do by message and by the clock: have photos recognised, and heal identities."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+import httpx
+import structlog
+
+from kaleidoscope.bus.handlers import Context, Handler, Retry
+from kaleidoscope.kernel import clock, secrets
+from kaleidoscope.kernel.clock import ClockJob
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.errors import KaleidoscopeError, NotFound, TooBusy, Unavailable
+from kaleidoscope.kernel.settings import load
+from kaleidoscope.library import service as library
+from kaleidoscope.library.events import PhotoToProcess
+from kaleidoscope.ml.client import MlClient
+from kaleidoscope.people.service import healing, matching
+from kaleidoscope.people.service.indexing import build_index
+from kaleidoscope.people.settings import PeopleSettings
+
+log = structlog.get_logger(__name__)
+
+LONG_POLL = 20.0  # seconds that the ML service may hold the question how an attempt stands
+LONGEST_PAUSE = 15.0  # seconds between two tries to reach a service that is away
+GROUPS_A_TRANSACTION = 20
+
+
+# ---- recognition -------------------------------------------------------------------------------
+
+
+class Services:
+    """The two services that recognition talks to, over connections that are kept."""
+
+    def __init__(self, api_url: str | None = None, ml: MlClient | None = None) -> None:
+        self.api_url = api_url or os.environ.get("KALEIDOSCOPE_API_URL", "http://127.0.0.1:8420")
+        self.api = httpx.AsyncClient(
+            base_url=self.api_url,
+            headers={secrets.HEADER: secrets.service_secret()},
+            timeout=30,
+            trust_env=False,
+        )
+        self.ml = ml or MlClient()
+
+
+_services = cache(Services)  # one a process
+
+
+async def on_photo_to_process(context: Context, event: PhotoToProcess) -> None:
+    """The handler of `photos-to-process`."""
+    await recognise(_services(), event)
+
+
+async def recognise(services: Services, event: PhotoToProcess) -> None:
+    """See one attempt at a photo through to its end; only then is its message acknowledged.
+
+    The ML service forgets what it had accepted when it dies: then the photo is sent again under
+    the same attempt, so that nothing is recorded twice.
+    """
+    if not await _begin(services, event):
+        return
+    callback_url = f"{services.api_url}/callback/photo-processed"
+    pause = Pause()
+    while True:
+        try:
+            state = await services.ml.process_photo(
+                photo_id=event.photo_id,
+                path=event.path,
+                callback_url=callback_url,
+                attempt_id=event.attempt_id,
+            )
+            while state.state in ("queued", "running"):
+                state = await services.ml.attempt_state(event.attempt_id, wait=LONG_POLL)
+        except TooBusy as busy:
+            await pause(busy.fields.get("retry_after"))
+        except NotFound:
+            pause = Pause()  # the service is new and knows nothing of it: at once again
+        except Unavailable as away:
+            log.warning("the ML service is away", photo_id=event.photo_id, error=str(away))
+            await pause()
+        except KaleidoscopeError as refusal:
+            await _fail(services, event, refusal.code, refusal.message, permanent=True)
+            return
+        else:
+            break
+    if state.state == "undelivered":
+        await _fail(services, event, "undelivered", state.error or "no cause given")
+
+
+class Pause:
+    """Waits that grow, up to `LONGEST_PAUSE`."""
+
+    def __init__(self) -> None:
+        self._next = 0.25
+
+    async def __call__(self, seconds: float | None = None) -> None:
+        await asyncio.sleep(min(self._next if seconds is None else seconds, LONGEST_PAUSE))
+        self._next *= 2
+
+
+async def _begin(services: Services, event: PhotoToProcess) -> bool:
+    """Mark the photo PROCESSING. False: the attempt has ended or another has taken its place."""
+    answer = await _update_status(services, event, {"status": "PROCESSING"})
+    return answer.is_success and answer.json()["state"] == "started"
+
+
+async def _fail(
+    services: Services, event: PhotoToProcess, code: str, message: str, permanent: bool = False
+) -> None:
+    error = {"code": code, "message": message, "permanent": permanent}
+    await _update_status(services, event, {"status": "FAILED", "error": error})
+
+
+async def _update_status(
+    services: Services, event: PhotoToProcess, change: dict[str, Any]
+) -> httpx.Response:
+    body = {"photo_id": event.photo_id, "attempt_id": str(event.attempt_id), **change}
+    try:
+        answer = await services.api.put("/photo/update-status", json=body)
+    except httpx.TransportError as error:
+        raise _api_is_away(repr(error)) from error
+    if answer.status_code >= 500:
+        raise _api_is_away(f"it answered {answer.status_code}")
+    if answer.status_code not in (404, 409):  # those: the photo is gone, the attempt void
+        answer.raise_for_status()
+    return answer
+
+
+def _api_is_away(why: str) -> Retry:
+    return Retry(timedelta(seconds=2), f"the API is away: {why}", count=False)
+
+
+# ---- consolidation -----------------------------------------------------------------------------
+
+
+async def consolidate(db: Database) -> dict[str, int] | None:
+    """Merge persons that arrival order split, and build the search index once it is needed.
+
+    None: nothing had changed. Reads, then thinks outside of any transaction, then settles some
+    groups at a time, each in a transaction of its own.
+    """
+    pack = matching.find_pack(None)
+    async with db.transaction() as session:
+        round_ = await healing.look(session, pack)
+        wants_index = await healing.wants_index(session, pack)
+    if wants_index:
+        await build_index(db, pack)
+    if not round_.changed:
+        return None
+    groups = await asyncio.to_thread(healing.plan, round_)
+    merged = 0
+    for start in range(0, len(groups), GROUPS_A_TRANSACTION):
+        async with db.transaction() as session:
+            for group in groups[start : start + GROUPS_A_TRANSACTION]:
+                merged += len(await healing.settle(session, pack, group))
+    async with db.transaction() as session:
+        await healing.finish(session, pack, round_)
+    return {"changed": len(round_.changed), "merged": merged}
+
+
+async def consolidate_when_quiet(db: Database) -> dict[str, int] | None:
+    """Consolidate once no photo is on its way; in a long ingest, every so often all the same.
+
+    Persons are told apart best when all their faces are there.
+    """
+    async with db.transaction() as session:
+        overdue = await healing.overdue_since(session, matching.find_pack(None))
+        if overdue is None:
+            return None
+        counts = await library.counts(session)
+    busy = counts["READY"] + counts["PROCESSING"] > 0
+    if busy and clock.now() - overdue < load(PeopleSettings).consolidate_at_least:
+        return None
+    return await consolidate(db)
+
+
+HANDLERS = [
+    Handler(
+        topic=PhotoToProcess.topic,
+        event=PhotoToProcess,
+        group="people",
+        run=on_photo_to_process,
+        concurrency=load(PeopleSettings).photos_in_flight,
+    )
+]
+
+CLOCK = [
+    ClockJob(
+        "consolidate",
+        load(PeopleSettings).consolidate_every,
+        consolidate_when_quiet,
+    )
+]

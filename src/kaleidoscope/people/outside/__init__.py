@@ -1,0 +1,1 @@
+"""What people reads and writes outside of the database."""

@@ -1,0 +1,155 @@
+"""People over HTTP: the ML service's callback and dump, and what users ask and say."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi.responses import StreamingResponse
+
+from kaleidoscope.kernel import secrets
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.errors import Forbidden
+from kaleidoscope.kernel.web import ServiceOnly, Session
+from kaleidoscope.people import service
+from kaleidoscope.people.schemas import (
+    Callback,
+    CallbackAnswer,
+    Classified,
+    ClassifyRequest,
+    ConfirmRequest,
+    MergeRequest,
+    PersonLine,
+    PersonView,
+    PhotoView,
+    RejectRequest,
+    RenameRequest,
+    SplitRequest,
+    UndoRequest,
+)
+from kaleidoscope.people.service import Event
+
+router = APIRouter(tags=["people"])
+
+PersonId = Annotated[int, Path(ge=1, lt=2**63)]
+FaceId = Annotated[int, Path(ge=1, lt=2**63)]
+
+
+@router.post("/callback/photo-processed", dependencies=[ServiceOnly])
+async def photo_processed(callback: Callback, session: Session) -> CallbackAnswer:
+    """What the ML service found in a photo (seed 001): the only way persons and faces are written.
+
+    Idempotent by `callback_id`, which is the attempt's id.
+    """
+    return await service.deliver(session, callback)
+
+
+@router.get("/person-dump", dependencies=[ServiceOnly])
+async def person_dump(
+    request: Request,
+    since_id: Annotated[int, Query(ge=0, description="`next_since_id` of the page before.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=50_000)] = 5000,
+    changed_since: Annotated[
+        int | None,
+        Query(ge=0, description="`version` of the first page last time: only what changed since."),
+    ] = None,
+    pack: Annotated[str | None, Query(description="Model pack; without one, that in use.")] = None,
+) -> StreamingResponse:
+    """Representative embeddings for local matching (seed 001), gzipped where that is accepted."""
+    db: Database = request.app.state.db
+    name = service.find_pack(pack).name
+    pieces = service.dump(db, name, since_id, limit, changed_since)
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return StreamingResponse(pieces, media_type="application/json")
+    return StreamingResponse(
+        service.gzipped(pieces),
+        media_type="application/json",
+        headers={"Content-Encoding": "gzip"},
+    )
+
+
+@router.post("/classify-photo")
+async def classify_photo(asked: ClassifyRequest, request: Request) -> Classified:
+    """Who is in a photo, at once (seed 001). A file outside the ledger is matched, not recorded."""
+    db: Database = request.app.state.db
+    return await service.classify(db, photo_id=asked.photo_id, path=asked.path)
+
+
+@router.get("/photo/{photo_id}")
+async def photo(photo_id: Annotated[int, Path(ge=1, lt=2**63)], session: Session) -> PhotoView:
+    """A photo of the ledger with its status, persons and detections."""
+    return await service.photo(session, photo_id)
+
+
+@router.get("/person/{person_id}")
+async def person(
+    person_id: PersonId,
+    session: Session,
+    include_embedding: bool = False,
+    shown: Annotated[str | None, Header(alias=secrets.HEADER)] = None,
+) -> PersonView:
+    """A person with example photos; the embedding for our own services alone.
+
+    The id of a merged person answers with who it was merged into.
+    """
+    if include_embedding and not secrets.is_service_secret(shown):
+        raise Forbidden("embeddings are for Kaleidoscope's own services", header=secrets.HEADER)
+    return await service.person(session, person_id, with_embedding=include_embedding)
+
+
+@router.get("/people")
+async def people(
+    session: Session,
+    named: Annotated[bool | None, Query(description="Only named, or only unnamed ones.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[int, Query(ge=0)] = 0,
+) -> list[PersonLine]:
+    """Persons, those in most photos first."""
+    return await service.persons(session, named=named, limit=limit, offset=offset)
+
+
+@router.get("/people/history")
+async def history(
+    session: Session,
+    person_id: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
+    before: Annotated[int | None, Query(description="Only events before this one.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+) -> list[Event]:
+    """Changes of identity, newest first."""
+    return await service.history(session, person_id, before, limit)
+
+
+@router.post("/people/merge")
+async def merge(asked: MergeRequest, session: Session) -> Event:
+    """All of `gone` are the person `kept`; their ids resolve to it from now on."""
+    return await service.merge(session, asked.kept, asked.gone)
+
+
+@router.post("/people/undo")
+async def undo(asked: UndoRequest, session: Session) -> Event:
+    """Take back a change; without an id the last one that a person made."""
+    return await service.undo(session, asked.event_id)
+
+
+@router.post("/people/{person_id}/split")
+async def split(person_id: PersonId, asked: SplitRequest, session: Session) -> Event:
+    """These faces are somebody else, who gets an id of their own."""
+    return await service.split(session, person_id, asked.face_ids, asked.display_name)
+
+
+@router.post("/people/{person_id}/rename")
+async def rename(person_id: PersonId, asked: RenameRequest, session: Session) -> Event:
+    """Name a person, or take the name away."""
+    return await service.rename(session, person_id, asked.display_name)
+
+
+@router.post("/faces/{face_id}/confirm")
+async def confirm(face_id: FaceId, asked: ConfirmRequest, session: Session) -> Event:
+    """The face is this person: the machine never moves it again."""
+    return await service.confirm(session, face_id, asked.person_id)
+
+
+@router.post("/faces/{face_id}/reject")
+async def reject(face_id: FaceId, asked: RejectRequest, session: Session) -> Event:
+    """The face is not this person: remembered for ever."""
+    return await service.reject(session, face_id, asked.person_id)

@@ -1,0 +1,53 @@
+"""The door of people: its verbs. They take a session and never commit, but for those that take a
+Database: they call the ML service, or stream, between short transactions of their own.
+"""
+
+from kaleidoscope.people.service.changes import (
+    Event,
+    confirm,
+    history,
+    merge,
+    reject,
+    rename,
+    resolve,
+    split,
+    undo,
+)
+from kaleidoscope.people.service.classify import classify
+from kaleidoscope.people.service.delivery import deliver
+from kaleidoscope.people.service.dump import gzipped
+from kaleidoscope.people.service.dump import stream as dump
+from kaleidoscope.people.service.indexing import reindex
+from kaleidoscope.people.service.matching import find_pack
+from kaleidoscope.people.service.reading import (
+    Portrait,
+    export,
+    person,
+    persons,
+    photo,
+    portraits,
+)
+
+__all__ = [
+    "Event",
+    "Portrait",
+    "classify",
+    "confirm",
+    "deliver",
+    "dump",
+    "export",
+    "find_pack",
+    "gzipped",
+    "history",
+    "merge",
+    "person",
+    "persons",
+    "photo",
+    "portraits",
+    "reindex",
+    "reject",
+    "rename",
+    "resolve",
+    "split",
+    "undo",
+]
