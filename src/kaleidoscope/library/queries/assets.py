@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, func, select, text
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Row, any_, func, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.library.models import MediaAsset, ProcessingAttempt
@@ -19,7 +19,9 @@ ATTEMPTS = ProcessingAttempt.__table__.c
 
 async def by_ids(session: AsyncSession, photo_ids: Collection[int]) -> Sequence[Row[Any]]:
     """The assets with these ids, in no order."""
-    query = select(*ASSETS).where(ASSETS.photo_id.in_(photo_ids))
+    query = select(*ASSETS).where(
+        ASSETS.photo_id == any_(literal(list(photo_ids), ARRAY(BigInteger)))
+    )
     return (await session.execute(query)).all()
 
 
@@ -77,6 +79,15 @@ async def attempts(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
     """The attempts at an asset, the oldest first."""
     query = select(*ATTEMPTS).where(ATTEMPTS.photo_id == photo_id)
     return (await session.execute(query.order_by(ATTEMPTS.created_at))).all()
+
+
+async def count_known(session: AsyncSession, paths: Sequence[str]) -> int:
+    """How many of these paths have a row."""
+    found = await session.execute(
+        text("SELECT count(*) FROM media_assets WHERE final_path = ANY(:paths)"),
+        {"paths": list(paths)},
+    )
+    return int(found.scalar_one())
 
 
 async def counts(session: AsyncSession) -> dict[str, int]:

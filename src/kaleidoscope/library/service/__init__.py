@@ -22,6 +22,7 @@ from kaleidoscope.library.service.hashing import hash_pending
 from kaleidoscope.library.service.ledger import (
     attempts,
     by_path,
+    count_known,
     counts,
     failed,
     get,
@@ -54,6 +55,7 @@ __all__ = [
     "by_path",
     "count_known",
     "change_status",
+    "count_known",
     "counts",
     "fail",
     "failed",

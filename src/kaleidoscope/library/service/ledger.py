@@ -72,6 +72,11 @@ async def attempts(session: AsyncSession, photo_id: int) -> list[Attempt]:
     return [Attempt.model_validate(row) for row in await assets.attempts(session, photo_id)]
 
 
+async def count_known(session: AsyncSession, paths: Sequence[str]) -> int:
+    """How many of these paths are in the ledger."""
+    return await assets.count_known(session, paths)
+
+
 async def counts(session: AsyncSession) -> dict[str, int]:
     """How many assets have each status."""
     return NO_STATUS | await assets.counts(session)
