@@ -38,7 +38,6 @@ from kaleidoscope.library.service.registration import (
     Refused,
     Registered,
     ScannedFile,
-    count_known,
     plan,
     register,
 )
@@ -53,7 +52,6 @@ __all__ = [
     "attempts",
     "begin_attempt",
     "by_path",
-    "count_known",
     "change_status",
     "count_known",
     "counts",

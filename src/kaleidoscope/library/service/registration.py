@@ -138,11 +138,6 @@ async def register(session: AsyncSession, files: Sequence[ScannedFile]) -> list[
     ]
 
 
-async def count_known(session: AsyncSession, paths: Sequence[str]) -> int:
-    """How many of these paths are in the ledger."""
-    return len(await rows.known(session, paths))
-
-
 async def _look_again(
     session: AsyncSession, found: Mapping[str, ScannedFile], known: Sequence[Known]
 ) -> list[attempts.Requested]:
