@@ -13,9 +13,10 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from kaleidoscope.apps import process, registry
 from kaleidoscope.apps.settings import ApiSettings
+from kaleidoscope.ingest import metrics as ingest_metrics
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.settings import load
-from kaleidoscope.kernel.web import check_listen_address, create_app
+from kaleidoscope.kernel.web import Session, check_listen_address, create_app
 from kaleidoscope.ops.service import Health, Heartbeat, check_ready
 
 metrics = APIRouter(tags=["operation"])
@@ -56,10 +57,12 @@ async def _health(db: Database) -> Health:
 
 
 @metrics.get("/metrics", include_in_schema=False)
-def prometheus() -> Response:
-    """The metrics of every process under one supervisor, of this one alone without it."""
-    chosen = REGISTRY
+async def prometheus(session: Session) -> Response:
+    """The jobs' figures, and the metrics of every process under this supervisor."""
+    chosen = CollectorRegistry()
+    chosen.register(await ingest_metrics.read(session))
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        chosen = CollectorRegistry()
         MultiProcessCollector(chosen)  # type: ignore[no-untyped-call]
-    return Response(generate_latest(chosen), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(chosen), media_type=CONTENT_TYPE_LATEST)
+    own = generate_latest(REGISTRY)
+    return Response(generate_latest(chosen) + own, media_type=CONTENT_TYPE_LATEST)

@@ -19,7 +19,9 @@ from kaleidoscope.apps.supervisor import Wishes
 from kaleidoscope.kernel.errors import KaleidoscopeError
 from kaleidoscope.kernel.settings import data_dir, load
 from kaleidoscope.kernel.terminal import emit, fail
+from kaleidoscope.library import commands as library_commands
 from kaleidoscope.ops import commands as ops_commands
+from kaleidoscope.people import commands as people_commands
 
 app = typer.Typer(
     help="Kaleidoscope: every photo filed safely, every person one id, on your own machines.",
@@ -111,6 +113,8 @@ def scheduler() -> None:
 
 app.add_typer(services, name="run")
 app.command()(ops_commands.status)
+app.add_typer(people_commands.app, name="people")
+app.add_typer(library_commands.app, name="photos")
 app.add_typer(ops_commands.dead, name="dead")
 app.add_typer(ops_commands.models, name="models")
 app.add_typer(ops_commands.database, name="db")

@@ -15,4 +15,4 @@ async def trim_heartbeats(db: Database) -> int:
         return await service.trim(session)
 
 
-CLOCK = [ClockJob("ops.trim_heartbeats", timedelta(hours=1), trim_heartbeats)]
+CLOCK = [ClockJob("trim-heartbeats", timedelta(hours=1), trim_heartbeats)]

@@ -1,0 +1,73 @@
+"""What the rooms bring, in one place: routes, message handlers, clock jobs, tables."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter
+
+from kaleidoscope.bus.handlers import Handler
+from kaleidoscope.bus.transports import Transport
+from kaleidoscope.bus.transports.postgres import PostgresTransport
+from kaleidoscope.ingest import jobs as ingest_jobs
+from kaleidoscope.ingest import routes as ingest_routes
+from kaleidoscope.kernel.clock import ClockJob
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.terminal import open_database
+from kaleidoscope.library import jobs as library_jobs
+from kaleidoscope.library import routes as library_routes
+from kaleidoscope.ops import jobs as ops_jobs
+from kaleidoscope.ops import routes as ops_routes
+from kaleidoscope.people import jobs as people_jobs
+from kaleidoscope.people import routes as people_routes
+
+ROOMS_WITH_TABLES = ("bus", "library", "people", "ingest", "ops")
+
+ROUTERS: list[APIRouter] = [
+    ingest_routes.router,
+    people_routes.router,
+    library_routes.router,
+    ops_routes.router,
+]
+HANDLERS: list[Handler] = [
+    *library_jobs.HANDLERS,
+    *ingest_jobs.HANDLERS,
+    *people_jobs.HANDLERS,
+]
+CLOCK: list[ClockJob] = [
+    *library_jobs.CLOCK,
+    *ingest_jobs.CLOCK,
+    *people_jobs.CLOCK,
+    *ops_jobs.CLOCK,
+]
+
+
+def transport(db: Database) -> Transport:
+    """What carries the messages."""
+    return PostgresTransport(db)
+
+
+async def subscribe(db: Database) -> None:
+    """Let every group of handlers receive its topic from now on. Any number of times."""
+    carrier = transport(db)
+    try:
+        for handler in HANDLERS:
+            await carrier.subscribe(handler.topic, handler.group, ordered=handler.ordered)
+    finally:
+        await carrier.close()
+
+
+@asynccontextmanager
+async def database() -> AsyncIterator[Database]:
+    """The migrated database, in which every group of handlers has its subscription."""
+    async with open_database() as db:
+        await subscribe(db)
+        yield db
+
+
+def import_models() -> None:
+    """Make every room's tables known to the metadata."""
+    for room in ROOMS_WITH_TABLES:
+        importlib.import_module(f"kaleidoscope.{room}.models")
