@@ -148,7 +148,9 @@ def probe(source: Source, *, memory: int = MEMORY) -> MediaInfo:
             with rawpy.imread(file) as raw:
                 return MediaInfo(mime, media_type, *_raw_size(raw))
         with _open_photo(file, mime) as image:
-            return MediaInfo(mime, media_type, *_displayed(image.size, _orientation(image)))
+            # Pillow tells a TIFF's size as it is displayed, and that of others as it is stored.
+            turned = 1 if mime == "image/tiff" else _orientation(image)
+            return MediaInfo(mime, media_type, *_displayed(image.size, turned))
 
 
 # The file
@@ -197,6 +199,7 @@ def _unreadable(name: str, refused: _Refused) -> UnreadableMedia:
 
 
 def _recognise(file: BinaryIO, name: str) -> tuple[str, MediaType]:
+    file.seek(0)
     head = file.read(HEAD)
     file.seek(0)
     if not head:

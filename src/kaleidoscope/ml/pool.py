@@ -12,8 +12,11 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import psutil
 import structlog
 
 from kaleidoscope.kernel.errors import KaleidoscopeError, Unavailable
@@ -52,7 +55,8 @@ class Pool:
 
     The function takes and returns plain data as JSON has it. Its module's `on_idle()`, where there
     is one, is called when a child has had nothing to do for `idle_seconds`. `memory` is each
-    child's limit in megabytes of address space, `seconds` what a task may take.
+    child's limit in megabytes of address space (0: `share_of_memory`), `seconds` what a task may
+    take.
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class Pool:
         work: str,
         *,
         size: int = 0,
-        memory: int = 4096,
+        memory: int = 0,
         seconds: float = 60.0,
         idle_seconds: float = 300.0,
     ) -> None:
@@ -68,6 +72,7 @@ class Pool:
         self.size = size or cores()
         self.crashes = 0
         self._seconds = seconds
+        memory = memory or share_of_memory(self.size)
         self._arguments = [work, str(memory), str(idle_seconds)]
         self._children = [_Child(self._arguments) for _ in range(self.size)]
         self._idle: asyncio.Queue[_Child] = asyncio.Queue()  # who waits longest is served first
@@ -212,6 +217,16 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def share_of_memory(children: int) -> int:
+    """Megabytes for each of so many children: half of this machine's or container's memory for all
+    of them, from 2 to 8 GB each.
+    """
+    total = int(psutil.virtual_memory().total)
+    with suppress(OSError, ValueError):  # "max", or no control groups
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return max(2048, min(8192, total // 2**21 // children))
 
 
 async def _frame(process: asyncio.subprocess.Process) -> dict[str, Any]:

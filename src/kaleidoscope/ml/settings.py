@@ -55,9 +55,10 @@ class MlSettings(Section):
         default=0, ge=0, description="Child processes that decode and look. 0: one a core."
     )
     process_memory: int = Field(
-        default=4096,
-        ge=1024,
-        description="Megabytes of address space that each of them may use.",
+        default=0,
+        ge=0,
+        description="Megabytes of address space that each of them may use. 0: half of the machine's "
+        "memory for all of them, from 2048 to 8192 each.",
     )
     photo_seconds: float = Field(
         default=60.0, gt=0, description="Seconds that one photo may take; then it has failed."

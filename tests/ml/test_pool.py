@@ -1,0 +1,169 @@
+"""Child processes: what crashes, hangs or eats memory costs its own file and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from kaleidoscope.kernel.errors import Unavailable, UnreadableMedia
+from kaleidoscope.ml.pool import Crashed, Pool, TookTooLong, WorkFailed
+
+HERE = str(Path(__file__).parent)
+Make = Callable[..., Pool]
+
+
+@pytest.fixture
+async def make(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
+    """Makes pools that run `tasks.do`, and closes them."""
+    monkeypatch.setenv("PYTHONPATH", HERE)
+    made: list[Pool] = []
+
+    def pool(**options: object) -> Pool:
+        made.append(Pool("tasks:do", **{"size": 1, **options}))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield pool
+    for one in made:
+        await one.close()
+
+
+async def test_answers_come_to_whom_they_belong(make: Make) -> None:
+    pool = make(size=2)
+    values = [{"n": n, "text": "ä" * n * 1000} for n in range(20)]
+    tasks = [pool.run({"do": "echo", "value": value}, name="x") for value in values]
+    assert await asyncio.gather(*tasks) == values
+
+
+async def test_tasks_run_side_by_side(make: Make) -> None:
+    pool = make(size=2)
+    tasks = [pool.run({"do": "pid", "seconds": 0.3}, name="x") for _ in range(2)]
+    assert len(set(await asyncio.gather(*tasks))) == 2
+
+
+async def test_an_error_keeps_its_kind_and_fields(make: Make) -> None:
+    with pytest.raises(UnreadableMedia, match=r"a\.jpg: is damaged") as caught:
+        await make().run({"do": "refuse"}, name="a.jpg")
+    assert caught.value.fields == {"path": "a.jpg", "reason": "damaged"}
+
+
+async def test_an_unforeseen_error_names_the_file(make: Make) -> None:
+    with pytest.raises(WorkFailed, match=r"a\.jpg: ZeroDivisionError: by accident"):
+        await make().run({"do": "stumble"}, name="a.jpg")
+
+
+async def test_a_file_that_kills_is_tried_once_more_and_fails(make: Make) -> None:
+    pool = make()
+    with pytest.raises(Crashed, match=r"a\.jpg: decoder crashed \(signal 11, SIGSEGV\)"):
+        await pool.run({"do": "crash"}, name="a.jpg")
+    assert pool.crashes == 2
+    assert await pool.run({"do": "echo", "value": 1}, name="b.jpg") == 1
+
+
+async def test_a_child_killed_once_costs_nothing(make: Make, tmp_path: Path) -> None:
+    task = {"do": "crash", "once": str(tmp_path / "marker")}
+    assert await make().run(task, name="a.jpg") == "fine now"
+
+
+async def test_a_child_that_died_idle_is_replaced(make: Make) -> None:
+    pool = make()
+    for _ in range(3):
+        child = await pool.run({"do": "pid"}, name="x")
+        os.kill(child, signal.SIGKILL)
+        assert await pool.run({"do": "pid"}, name="x") != child
+
+
+async def test_what_takes_too_long_is_ended(make: Make) -> None:
+    pool = make(seconds=0.5)
+    with pytest.raises(TookTooLong, match=r"a\.jpg: took longer than 0\.5 s"):
+        await pool.run({"do": "pid", "seconds": 60}, name="a.jpg")
+    assert await pool.run({"do": "echo", "value": 1}, name="b.jpg") == 1
+
+
+async def test_memory_is_limited(make: Make) -> None:
+    pool = make(memory=512)
+    with pytest.raises(WorkFailed, match="MemoryError"):
+        await pool.run({"do": "hog", "megabytes": 2000}, name="a.jpg")
+    assert await pool.run({"do": "hog", "megabytes": 100}, name="b.jpg") == 100 << 20
+
+
+async def test_nobody_gets_the_answer_of_a_task_given_up(make: Make) -> None:
+    pool = make()
+    await pool.warm()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await pool.run({"do": "pid", "seconds": 1}, name="x")
+    assert await pool.run({"do": "echo", "value": "mine"}, name="x") == "mine"
+
+
+async def test_closing_ends_tasks_and_children(make: Make) -> None:
+    pool = make()
+    child = await pool.run({"do": "pid"}, name="x")
+    task = asyncio.create_task(pool.run({"do": "pid", "seconds": 60}, name="x"))
+    await asyncio.sleep(0.1)
+    await pool.close()
+    with pytest.raises(Unavailable):
+        await task
+    assert not psutil.pid_exists(child)
+
+
+async def test_work_that_cannot_be_imported_is_told() -> None:
+    async with Pool("no_such_module:work", size=1) as pool:
+        with pytest.raises(Unavailable, match="no_such_module"):
+            await pool.run({}, name="x")
+
+
+async def test_an_idle_child_is_told_so(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker = tmp_path / "idle"
+    monkeypatch.setenv("IDLE_MARKER", str(marker))
+    await make(idle_seconds=0.1).run({"do": "echo", "value": 1}, name="x")
+    await _until(marker.exists)
+
+
+async def test_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    script = """
+import asyncio, sys
+from kaleidoscope.ml.pool import Pool
+async def main():
+    pool = Pool("tasks:do", size=2)
+    await pool.warm()
+    tasks = [asyncio.create_task(pool.run({"do": "pid", "seconds": 60}, name="x"))]
+    await asyncio.sleep(0.2)
+    print("ready", flush=True)
+    await asyncio.gather(*tasks)
+asyncio.run(main())
+"""
+    env = {**os.environ, "PYTHONPATH": HERE}
+    with subprocess.Popen(  # noqa: ASYNC220
+        [sys.executable, "-c", script], env=env, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout is not None
+        await asyncio.to_thread(parent.stdout.readline)
+        children = psutil.Process(parent.pid).children(recursive=True)
+        assert len(children) == 2
+        parent.kill()
+    await _until(lambda: not any(_alive(child) for child in children))
+
+
+def _alive(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+async def _until(true: Callable[[], bool], seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
