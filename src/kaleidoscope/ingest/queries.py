@@ -533,7 +533,7 @@ JOB = (
     " j.status::text, j.failure, j.dry_run, j.batch_size, j.scanned_at, j.cancelled_at,"
     " j.finished_at, j.scanned_count, j.inserted_count, j.published_count, j.changed_count,"
     " j.duplicate_count, j.skipped, j.estimate, j.last_published_batch, b.* FROM ingest_jobs j"
-    " CROSS JOIN LATERAL (SELECT count(*) AS batches,"
+    " CROSS JOIN LATERAL (SELECT"
     "  count(*) FILTER (WHERE status = 'FAILED') AS failed_batches,"
     "  coalesce(sum(photo_count), 0)::int AS photos,"
     "  coalesce(sum(processed_count), 0)::int AS processed,"

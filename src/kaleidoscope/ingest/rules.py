@@ -41,7 +41,7 @@ def publish_wait(failures: int, settings: IngestSettings) -> timedelta | None:
     if failures >= settings.publish_failures:
         return None
     rounds = max(0, failures // settings.publish_tries - 1)
-    wait: timedelta = settings.publish_again_after * 2 ** min(rounds, 20)
+    wait = timedelta(seconds=settings.publish_again_after * 2 ** min(rounds, 20))
     return min(wait, LONGEST_WAIT)
 
 

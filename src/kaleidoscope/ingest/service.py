@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
@@ -220,8 +220,8 @@ async def not_published(session: AsyncSession, unsent: Publication, error: str, 
 
 async def due(session: AsyncSession) -> int:
     """Have batches published again whose time has come; answers how many."""
-    settings = load(IngestSettings)
-    found = await queries.due_batches(session, settings.overdue_after, BATCHES_AT_ONCE)
+    age = timedelta(seconds=load(IngestSettings).overdue_after)
+    found = await queries.due_batches(session, age, BATCHES_AT_ONCE)
     by_job: dict[UUID, list[int]] = {}
     for job_id, batch_id in found:
         by_job.setdefault(job_id, []).append(batch_id)
@@ -305,7 +305,7 @@ async def ask_after(session: AsyncSession, after: int, limit: int = 1000) -> tup
 
     Answers how many had ended, and the `after` of the next portion (0: that was the last).
     """
-    age = load(IngestSettings).overdue_after
+    age = timedelta(seconds=load(IngestSettings).overdue_after)
     rows = await queries.overdue(session, age, after, limit)
     photos = await library.get_many(session, sorted({row.photo_id for row in rows}))
     ended = [p for p in photos if p.updated_at < clock.now() - age and _has_ended(p)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
 
@@ -73,17 +72,17 @@ class IngestSettings(Section):
         ge=1,
         description="After so many failed tries in all the photos of a batch become dead letters.",
     )
-    publish_again_after: timedelta = Field(
-        default=timedelta(seconds=30),
-        gt=timedelta(0),
-        description="Wait before a FAILED batch is published again, in seconds; each further wait "
-        "is twice as long, up to an hour.",
+    publish_again_after: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds before a FAILED batch is published again; each further wait is twice "
+        "as long, up to an hour.",
     )
-    overdue_after: timedelta = Field(
-        default=timedelta(minutes=2),
-        gt=timedelta(0),
-        description="The ledger is asked about a photo whose end was not told for so long, in "
-        "seconds; a batch that is READY for so long is published again.",
+    overdue_after: float = Field(
+        default=120.0,
+        gt=0,
+        description="Seconds after which the ledger is asked about a photo whose end was not told, "
+        "and a batch that is READY is published again.",
     )
     photos_per_second: float = Field(
         default=4.0,
