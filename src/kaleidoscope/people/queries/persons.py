@@ -72,7 +72,7 @@ async def add_to_persons(session: AsyncSession, pack: str, joining: Sequence[Joi
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:counts AS int[]), CAST(:sums AS text[]))"
             "   AS u (id, n, v) ORDER BY id"
             " ON CONFLICT (person_id, pack) DO UPDATE SET count = o.count + excluded.count,"
-            "   sum = o.sum + excluded.sum, settled = false,"
+            "   sum = o.sum + excluded.sum,"
             "   mean = (o.sum + excluded.sum) * array_fill("
             "     (1.0 / (o.count + excluded.count))::real, ARRAY[:dimension])::vector"
         ),
@@ -108,7 +108,7 @@ async def recount_persons(session: AsyncSession, person_ids: Collection[int]) ->
             " FROM faces f JOIN face_vectors v ON v.face_id = f.id"
             " WHERE f.person_id = ANY(:ids) GROUP BY 1, 2 ORDER BY 1, 2"
             " ON CONFLICT (person_id, pack) DO UPDATE SET count = excluded.count,"
-            "   sum = excluded.sum, mean = excluded.mean, settled = false"
+            "   sum = excluded.sum, mean = excluded.mean"
         ),
         ids,
     )

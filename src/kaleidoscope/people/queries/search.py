@@ -41,7 +41,7 @@ async def library(session: AsyncSession, pack: str, at_most: int) -> Library:
         await session.execute(
             text(
                 "SELECT (SELECT count(*) FROM (SELECT FROM person_vectors"
-                "   WHERE pack = :pack AND count > 0 LIMIT :most) some),"
+                "   WHERE pack = :pack AND count > 0 LIMIT :most) counted),"
                 " (SELECT coalesce(max(id), 0) FROM persons)"
             ),
             {"pack": pack, "most": at_most + 1},

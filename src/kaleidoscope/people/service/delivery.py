@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from uuid import UUID
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -89,8 +88,7 @@ def _attempt(callback: Callback) -> UUID:
         if callback.callback_id not in (None, named):
             raise Invalid("callback_id and attempt_id differ: a callback's id is its attempt's")
         return named
-    content = hashlib.sha256(callback.model_dump_json().encode()).digest()
-    return UUID(bytes=content[:16], version=8)
+    return uuid5(NAMESPACE_OID, callback.model_dump_json())
 
 
 async def _fail(session: AsyncSession, callback: Callback, attempt_id: UUID) -> None:
