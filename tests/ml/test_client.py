@@ -93,10 +93,8 @@ async def test_the_state_of_an_attempt_is_waited_for() -> None:
 @pytest.mark.parametrize("source", [b"\xff\xd8\xff", "/a.jpg", Path("/a.jpg")])
 async def test_faces_of_an_image(source: bytes | str | Path) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
-        kind = request.headers["content-type"]
-        assert kind.startswith(
-            "multipart/form-data" if isinstance(source, bytes) else "application"
-        )
+        expected = "multipart/form-data" if isinstance(source, bytes) else "application/json"
+        assert request.headers["content-type"].startswith(expected)
         return httpx.Response(200, json=ANALYSIS)
 
     async with client(answer) as ml:

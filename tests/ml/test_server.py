@@ -152,7 +152,7 @@ async def _served(app: FastAPI) -> AsyncIterator[str]:
         port = free.getsockname()[1]
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None))
     task = asyncio.create_task(server.serve())
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True
@@ -352,7 +352,7 @@ async def test_known_persons_are_suggested(service: Running) -> None:
     service.api.know(2_000_000_001, 40)
     service.api.know(2_000_000_002, 41)
     asked = len(service.api.asked)
-    while len(service.api.asked) < asked + 2:
+    while len(service.api.asked) < asked + 2:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     body = await service.result(service.photo("known.jpg", [41, 42, 40]))
     suggested = [d["suggested_person_id"] for d in body["detections"]]
