@@ -48,7 +48,7 @@ class Detector(_Data):
     file: str = ""
     confidence: float = Field(gt=0, lt=1)
     side: int = Field(default=640, ge=64, le=4096)
-    min_face: int = Field(default=20, ge=8, le=1000)
+    min_face: int = Field(default=14, ge=8, le=1000)
 
 
 class Recogniser(_Data):
@@ -326,7 +326,7 @@ YUNET_SFACE = Pack(
             url=f"{_ZOO}/face_recognition_sface/face_recognition_sface_2021dec.onnx",
         ),
     ),
-    detector=Detector(kind="yunet", file=_YUNET.name, confidence=0.83),
+    detector=Detector(kind="yunet", file=_YUNET.name, confidence=0.85),
     recogniser=Recogniser(
         file="face_recognition_sface_2021dec.onnx", dimension=128, template="arcface", order="bgr"
     ),
@@ -346,7 +346,7 @@ AURAFACE = Pack(
             url="https://huggingface.co/fal/AuraFace-v1/resolve/main/glintr100.onnx",
         ),
     ),
-    detector=Detector(kind="yunet", file=_YUNET.name, confidence=0.83),
+    detector=Detector(kind="yunet", file=_YUNET.name, confidence=0.85),
     recogniser=_arcface("glintr100.onnx"),
     thresholds=_prior(0.36),
 )

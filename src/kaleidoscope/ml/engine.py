@@ -32,6 +32,7 @@ Vector = npt.NDArray[np.float32]
 
 GREY = 128
 MARGIN = 0.25  # of grey on each side, when nothing was found in the plain picture
+FILLING = 0.4  # of the shorter side: the least that a face then takes up
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,8 @@ def blank() -> Pyramid:
 def detect(detector: Detector, picture: Pyramid) -> Found:
     """The faces of a picture; one without any is looked at again with a margin of grey.
 
-    A detector wants to see what is around a face, and crops often end at the hair.
+    A detector wants to see what is around a face, and crops often end at the hair. Such a face
+    fills its picture: nothing small is sought the second time.
     """
     found = detector.detect(picture)
     if len(found):
@@ -192,7 +194,8 @@ def detect(detector: Detector, picture: Pyramid) -> Found:
     margin = round(MARGIN * max(picture.width, picture.height))
     image = np.asarray(picture.level(0))
     padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), constant_values=GREY)
-    return detector.detect(Pyramid(padded)).moved(1.0, -margin, -margin)
+    at_least = FILLING * min(picture.width, picture.height)
+    return detector.detect(Pyramid(padded), at_least).moved(1.0, -margin, -margin)
 
 
 def load_engine(pack_name: str | None = None, preset: str | None = None) -> FaceEngine:

@@ -176,9 +176,9 @@ READINGS = {
         Thresholds(
             steps=(
                 Step(persons=100, join=0.38, even=0.375),
-                Step(persons=300, join=0.39, even=0.41),
-                Step(persons=800, join=0.405, even=0.42),
-                Step(persons=0, join=0.42, even=0.425),
+                Step(persons=300, join=0.38, even=0.405),
+                Step(persons=800, join=0.40, even=0.42),
+                Step(persons=0, join=0.415, even=0.43),
             ),
             slope=46.0,
             measured="a MobileFaceNet of 128 dimensions on the photographs of `builtin`",
@@ -319,7 +319,9 @@ def _detector(sessions: dict[Path, Session]) -> dict[str, Any]:
     ((path, session),) = sessions.items()
     like = catalog.YUNET_SFACE if set(session.outputs) >= YUNET_OUTPUTS else catalog.BUFFALO_S
     described = like.detector.model_copy(update={"file": path.name})
-    engine.detector_of(described, session, 20).detect(engine.blank())  # tells what does not fit
+    engine.detector_of(described, session, described.min_face).detect(
+        engine.blank()
+    )  # tells what does not fit
     return described.model_dump()
 
 

@@ -46,8 +46,8 @@ class Found:
 class Detector(Protocol):
     """A network, or several, that find faces."""
 
-    def detect(self, picture: Pyramid) -> Found:
-        """The faces of a picture, in its pixels."""
+    def detect(self, picture: Pyramid, at_least: float = 0.0) -> Found:
+        """The faces of a picture, in its pixels; `at_least`: none smaller than so many of them."""
         ...
 
 

@@ -28,17 +28,17 @@ class Mtcnn:
         self.side = side
         self.min_face = min_face
 
-    def detect(self, picture: Pyramid) -> Found:
-        """The faces of a picture, in its pixels."""
-        boxes = self._propose(picture)
+    def detect(self, picture: Pyramid, at_least: float = 0.0) -> Found:
+        """The faces of a picture, in its pixels; `at_least`: none smaller than so many of them."""
+        boxes = self._propose(picture, at_least)
         if len(boxes):
             boxes = self._refine(picture, boxes)
         return self._finish(picture, boxes) if len(boxes) else Found.nothing()
 
-    def _propose(self, picture: Pyramid) -> Array:
+    def _propose(self, picture: Pyramid, at_least: float) -> Array:
         """Squares [n, 4] that PNet holds for faces."""
         fit = min(1.0, self.side / max(picture.width, picture.height))
-        scale = fit * CELL / self.min_face
+        scale = CELL / max(self.min_face / fit, at_least)
         found = [np.zeros((0, 5), np.float32)]
         while min(picture.width, picture.height) * scale >= CELL:
             found.append(self._propose_at(picture, scale))

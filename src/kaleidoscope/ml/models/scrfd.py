@@ -21,8 +21,8 @@ class Scrfd:
         self.side = side
         self.min_face = min_face
 
-    def detect(self, picture: Pyramid) -> Found:
-        """The faces of a picture, in its pixels."""
+    def detect(self, picture: Pyramid, at_least: float = 0.0) -> Found:
+        """The faces of a picture, in its pixels; `at_least`: none smaller than so many of them."""
         boxed = letterbox(picture, self.side, self.session.side)
         planes = boxed.pixels.transpose(2, 0, 1)[None].astype(np.float32)
         planes = (planes - np.float32(127.5)) / np.float32(128)
@@ -40,7 +40,8 @@ class Scrfd:
             corners = np.concatenate([centre - away[:, :2], centre + away[:, 2:]], axis=1)
             places = centre[:, None] + point[rows].reshape(-1, 5, 2) * stride
             found.append(Found(corners, places, score[rows, 0]))
-        return merged(found, 0.4, self.min_face).moved(1 / boxed.scale)
+        smallest = max(self.min_face, at_least * boxed.scale)
+        return merged(found, 0.4, smallest).moved(1 / boxed.scale)
 
     def _maps(self, outputs: list[Array]) -> tuple[list[Array], list[Array], list[Array]]:
         """Scores, boxes and points, each for strides 8, 16, 32, as rows.

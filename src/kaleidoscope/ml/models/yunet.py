@@ -22,8 +22,8 @@ class YuNet:
         self.side = side
         self.min_face = min_face
 
-    def detect(self, picture: Pyramid) -> Found:
-        """The faces of a picture, in its pixels."""
+    def detect(self, picture: Pyramid, at_least: float = 0.0) -> Found:
+        """The faces of a picture, in its pixels; `at_least`: none smaller than so many of them."""
         boxed = letterbox(picture, self.side, self.session.side)
         planes = boxed.pixels[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32)
         outputs = dict(zip(self.session.outputs, self.session.run(planes), strict=True))
@@ -41,4 +41,5 @@ class YuNet:
             places = (cell[:, None] + points[rows].reshape(-1, 5, 2)) * stride
             corners = np.concatenate([centre - half, centre + half], axis=1)
             found.append(Found(corners, places, scores[rows]))
-        return merged(found, 0.3, self.min_face).moved(1 / boxed.scale)
+        smallest = max(self.min_face, at_least * boxed.scale)
+        return merged(found, 0.3, smallest).moved(1 / boxed.scale)

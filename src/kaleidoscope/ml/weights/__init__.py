@@ -117,7 +117,11 @@ def write(path: Path, content: bytes) -> None:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """One process at a time; the lock goes with the process that dies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise BadWeights(f"cannot write {folder}: {error.strerror}", path=str(folder)) from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
