@@ -305,7 +305,7 @@ def test_two_networks_make_a_pack_whatever_their_order(data_dir: Path, tmp_path:
 
     image = np.zeros((256, 256, 3), np.uint8)
     image[96:128, 160:192] = 255
-    (face,) = load_engine(None, "fast").analyse(image)
+    (face,) = FaceEngine(catalog.find(catalog.active()), engine.FAST, min_face=20).analyse(image)
     assert face.embedding.shape == (512,)
     assert np.array(face.bbox) == pytest.approx([144, 80, 176, 112])
 
