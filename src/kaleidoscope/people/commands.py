@@ -226,7 +226,7 @@ def consolidate(json: AsJson = False) -> None:
 
     async def work() -> object:
         async with open_database() as db:
-            return await jobs.consolidate(db) or {"changed": 0, "merged": 0}
+            return await jobs.consolidate(db) or {"changed": 0, "merged": 0, "placed": 0}
 
     emit(run(work()), json)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import structlog
@@ -28,7 +29,8 @@ log = structlog.get_logger(__name__)
 
 LONG_POLL = 20.0  # seconds that the ML service may hold the question how an attempt stands
 LONGEST_PAUSE = 15.0  # seconds between two tries to reach a service that is away
-GROUPS_A_TRANSACTION = 20
+GROUPS_A_TRANSACTION, FACES_A_TRANSACTION = 20, 200
+T = TypeVar("T")
 
 
 # ---- recognition -------------------------------------------------------------------------------
@@ -152,15 +154,24 @@ async def consolidate(db: Database) -> dict[str, int] | None:
         await build_index(db, pack)
     if not round_.changed:
         return None
-    groups = await asyncio.to_thread(healing.plan, round_)
-    merged = 0
-    for start in range(0, len(groups), GROUPS_A_TRANSACTION):
+    plan = await asyncio.to_thread(healing.plan, round_)
+    done = {"changed": len(round_.changed), "merged": 0, "placed": 0}
+    for groups in batched(plan.groups, GROUPS_A_TRANSACTION):
         async with db.transaction() as session:
-            for group in groups[start : start + GROUPS_A_TRANSACTION]:
-                merged += len(await healing.settle(session, pack, group))
+            for group in groups:
+                done["merged"] += len(await healing.settle(session, pack, group))
+    for faces in batched(plan.faces, FACES_A_TRANSACTION):
+        async with db.transaction() as session:
+            event = await healing.place(session, pack, faces)
+            done["placed"] += event.faces_moved if event else 0
     async with db.transaction() as session:
         await healing.finish(session, pack, round_)
-    return {"changed": len(round_.changed), "merged": merged}
+    return done
+
+
+def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items, some at a time."""
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 async def consolidate_when_quiet(db: Database) -> dict[str, int] | None:

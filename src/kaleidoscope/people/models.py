@@ -93,6 +93,7 @@ class Face(Base):
         CheckConstraint("confirmed_by IN ('machine', 'person')", name="confirmed_by"),
         Index("ix_faces_photo_id", "photo_id"),
         Index("ix_faces_person_id", "person_id"),
+        Index("ix_faces_open", "id", postgresql_where=text("status = 'open'")),
         {"comment": "Every face found, with the person it was given to"},
     )
 

@@ -22,6 +22,12 @@ class PeopleSettings(Section):
         description="Average similarity at which a face joins a person; "
         "empty: what the model pack states for the size of the library.",
     )
+    merge: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="Average similarity at which two persons are one; empty: the model pack's.",
+    )
     found_quality: float | None = Field(
         default=None,
         ge=0,

@@ -64,6 +64,7 @@ CREATE TABLE faces (
         REFERENCES media_assets (photo_id) ON DELETE CASCADE,
     CONSTRAINT fk_faces_person_id FOREIGN KEY(person_id) REFERENCES persons (id)
 );
+CREATE INDEX ix_faces_open ON faces (id) WHERE status = 'open';
 CREATE INDEX ix_faces_person_id ON faces (person_id);
 CREATE INDEX ix_faces_photo_id ON faces (photo_id);
 COMMENT ON TABLE faces IS 'Every face found, with the person it was given to';

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.people.queries.search import from_sql
+from kaleidoscope.people.rules.matching import Vector
 
 
 async def version(session: AsyncSession) -> int:
@@ -97,3 +101,33 @@ async def apart(session: AsyncSession, person_ids: Sequence[int]) -> dict[int, s
             found.setdefault(one, set()).add(other)
             found.setdefault(other, set()).add(one)
     return found
+
+
+@dataclass(frozen=True)
+class OpenFace:
+    """A face without a person."""
+
+    id: int
+    photo_id: int
+    quality: float
+    vector: Vector
+    refused: frozenset[int]
+
+
+async def open_faces(session: AsyncSession, face_ids: Sequence[int], pack: str) -> list[OpenFace]:
+    """Those of these faces that have no person, with the persons they are known not to be."""
+    rows = await session.execute(
+        text(
+            "SELECT f.id, f.photo_id, coalesce(f.quality, 1) AS quality, e.embedding::text AS v,"
+            " array(SELECT coalesce(p.merged_into, p.id) FROM face_rejections r"
+            "   JOIN persons p ON p.id = r.person_id WHERE r.face_id = f.id)"
+            " || array(SELECT person_id FROM photo_persons x WHERE x.photo_id = f.photo_id)"
+            "   AS refused"
+            " FROM faces f JOIN face_vectors e ON e.face_id = f.id AND e.pack = :pack"
+            " WHERE f.id = ANY(:ids) AND f.status = 'open' ORDER BY f.photo_id, f.id"
+        ),
+        {"ids": list(face_ids), "pack": pack},
+    )
+    return [
+        OpenFace(r.id, r.photo_id, r.quality, from_sql(r.v), frozenset(r.refused)) for r in rows
+    ]

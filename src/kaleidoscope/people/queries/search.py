@@ -195,25 +195,50 @@ class Means:
 async def read_means(
     session: AsyncSession, pack: str, dimension: int, person_ids: Sequence[int] | None = None
 ) -> Means:
-    """The means of these persons or of all, read as binary and ordered by id."""
+    """The means of these persons or of all, in the order of ids."""
+    rows = await _copied(
+        session,
+        dimension,
+        "SELECT person_id, count, mean FROM person_vectors WHERE pack = %s AND count > 0"
+        " AND vector_dims(mean) = %s AND (%s::bigint[] IS NULL OR person_id = ANY(%s))"
+        " ORDER BY person_id",
+        [pack, dimension, person_ids, person_ids],
+    )
+    return Means(rows["id"].astype(np.int64), rows["count"].astype(np.int32), _vectors(rows))
+
+
+async def read_open_faces(
+    session: AsyncSession, pack: str, dimension: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32], Vectors]:
+    """Every face without a person: ids, qualities in thousandths, vectors."""
+    rows = await _copied(
+        session,
+        dimension,
+        "SELECT f.id, (1000 * coalesce(f.quality, 1))::int, e.embedding FROM faces f"
+        " JOIN face_vectors e ON e.face_id = f.id AND e.pack = %s"
+        " WHERE f.status = 'open' AND vector_dims(e.embedding) = %s ORDER BY f.id",
+        [pack, dimension],
+    )
+    return rows["id"].astype(np.int64), rows["count"].astype(np.int32), _vectors(rows)
+
+
+async def _copied(
+    session: AsyncSession, dimension: int, query: str, values: Sequence[Any]
+) -> NDArray[np.void]:
+    """The rows (bigint, integer, vector) of a query, read as binary: a second for a million."""
     raw = await (await session.connection()).get_raw_connection()
     connection: Any = raw.driver_connection
-    some = "" if person_ids is None else " AND person_id = ANY(%s)"
-    query = (
-        "COPY (SELECT person_id, count, mean FROM person_vectors WHERE pack = %s AND count > 0"
-        f" AND vector_dims(mean) = %s{some} ORDER BY person_id) TO STDOUT (FORMAT BINARY)"
-    )
-    values = [pack, dimension, *([] if person_ids is None else [list(person_ids)])]
     chunks = []
-    async with connection.cursor() as cursor, cursor.copy(query, values) as copy:
+    copying = f"COPY ({query}) TO STDOUT (FORMAT BINARY)"
+    async with connection.cursor() as cursor, cursor.copy(copying, values) as copy:
         async for chunk in copy:
             chunks.append(bytes(chunk))
-    rows = np.frombuffer(b"".join(chunks)[COPY_HEAD:COPY_TAIL], _record(dimension))
-    return Means(
-        rows["id"].astype(np.int64),
-        rows["count"].astype(np.int32),
-        rows["mean"].astype(np.float32).reshape(len(rows), dimension),
-    )
+    return np.frombuffer(b"".join(chunks)[COPY_HEAD:COPY_TAIL], _record(dimension))
+
+
+def _vectors(rows: NDArray[np.void]) -> Vectors:
+    vectors: Vectors = rows["vector"].astype(np.float32)
+    return vectors
 
 
 def _record(dimension: int) -> np.dtype[np.void]:
@@ -225,8 +250,8 @@ def _record(dimension: int) -> np.dtype[np.void]:
             ("id", ">i8"),
             ("count_length", ">i4"),
             ("count", ">i4"),
-            ("mean_length", ">i4"),
-            ("mean_head", "V4"),
-            ("mean", ">f4", (dimension,)),
+            ("vector_length", ">i4"),
+            ("vector_head", "V4"),
+            ("vector", ">f4", (dimension,)),
         ]
     )

@@ -50,6 +50,11 @@ class Change:
     after: State
 
     @property
+    def faces(self) -> set[int]:
+        """Every face that it moved or that a no of it is about."""
+        return {*self.after.faces, *(f for f, _ in self.before.noes | self.after.noes)}
+
+    @property
     def touched(self) -> set[object]:
         """Every face, person and no that it changed."""
         noes = self.before.noes | self.after.noes
@@ -121,7 +126,7 @@ def reject(before: State, face: int, person: int) -> State:
     return replace(before, faces=faces, noes=before.noes | {(face, person)})
 
 
-def assign(before: State, faces: Mapping[int, tuple[int, float]]) -> State:
+def assign(before: State, faces: Mapping[int, tuple[int, float | None]]) -> State:
     """The machine gives open faces to persons (face: person and similarity)."""
     given = {f: FaceState(p, MACHINE, similarity) for f, (p, similarity) in faces.items()}
     return replace(before, faces={**before.faces, **given})

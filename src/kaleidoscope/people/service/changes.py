@@ -108,7 +108,7 @@ async def undo(session: AsyncSession, event_id: int | None = None) -> Event:
     later = await ledger.later_events(session, row)
     changes.check_undoable(row.id, change, {e.id: _change(e) for e in later})
     concerned = await _concerned(session, row, change)
-    now = await ledger.load_state(session, concerned, change.before.faces)
+    now = await ledger.load_state(session, concerned, change.faces)
     after = changes.undo(now, change)
     if row.made_by == MACHINE:
         after = _not_again(after, change)
@@ -148,13 +148,12 @@ async def record(
     if photos:
         await library.set_person_ids(session, await face_rows.write_photo_persons(session, photos))
     person_ids = _mentioned(change) | ({person_id} if person_id is not None else set())
-    noes = change.before.noes | change.after.noes
     event_id = await ledger.add_event(
         session,
         kind,
         made_by,
         person_ids,
-        change.after.faces.keys() | {f for f, _ in noes},
+        change.faces,
         changes.to_json(change.before),
         changes.to_json(change.after),
         undoes,

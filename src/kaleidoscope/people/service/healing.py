@@ -9,17 +9,21 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.ml.catalog import Pack
-from kaleidoscope.people.queries import healing, ledger, locks, search
+from kaleidoscope.people.queries import healing, ledger, locks, persons, search
+from kaleidoscope.people.queries.healing import OpenFace
 from kaleidoscope.people.queries.search import Means
 from kaleidoscope.people.rules import changes
 from kaleidoscope.people.rules.changes import MACHINE
-from kaleidoscope.people.rules.clustering import Cluster, Merge, consolidate, near_pairs
+from kaleidoscope.people.rules.clustering import BLOCK, Cluster, Merge, consolidate, near_pairs
+from kaleidoscope.people.rules.matching import Limits, Sight, Vectors
 from kaleidoscope.people.service import matching
 from kaleidoscope.people.service.changes import Event, record
 from kaleidoscope.people.settings import PeopleSettings
@@ -34,7 +38,18 @@ class Round:
     means: Means
     names: Mapping[int, str]
     apart: Mapping[int, set[int]]
-    least: float
+    limits: Limits
+    open_ids: NDArray[np.int64]
+    open_qualities: NDArray[np.int32]
+    open_vectors: Vectors
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Groups of persons of whom some seem to be one, and open faces that may find a person."""
+
+    groups: list[set[int]]
+    faces: list[int]
 
 
 async def look(session: AsyncSession, pack: Pack) -> Round:
@@ -42,11 +57,13 @@ async def look(session: AsyncSession, pack: Pack) -> Round:
     version = await healing.version(session)
     changed = await healing.changed_persons(session, pack.name)
     library = await matching.size(session, pack.name)
-    least = matching.limits(pack, library.persons).merge
-    near = None if not changed or library.persons <= load(PeopleSettings).exact_up_to else changed
-    if near is not None:
-        near = await _neighbours(session, pack, changed, least, library)
-    means = await search.read_means(session, pack.name, pack.dimension, near)
+    limits = matching.limits(pack, library.persons)
+    some: list[int] | None = None
+    if not changed:
+        some = []
+    elif library.persons > load(PeopleSettings).exact_up_to:
+        some = await _neighbours(session, pack, changed, limits.merge, library)
+    means = await search.read_means(session, pack.name, pack.dimension, some)
     ids = means.ids.tolist()
     return Round(
         version,
@@ -54,16 +71,22 @@ async def look(session: AsyncSession, pack: Pack) -> Round:
         means,
         await healing.names(session, ids),
         await healing.apart(session, ids),
-        least,
+        limits,
+        *await search.read_open_faces(session, pack.name, pack.dimension),
     )
 
 
-def plan(round_: Round) -> list[set[int]]:
-    """Groups of persons of whom some seem to be one. Pure and slow: keep it off the event loop."""
-    ids = round_.means.ids
-    changed = np.nonzero(np.isin(ids, round_.changed))[0]
-    pairs = near_pairs(round_.means.means, changed, round_.least)
-    return groups(_merges(round_.means, pairs, round_.names, round_.apart, round_.least))
+def plan(round_: Round) -> Plan:
+    """What seems to be one, and who may be somebody. Pure and slow: not for the event loop."""
+    limits, means = round_.limits, round_.means
+    changed = np.nonzero(np.isin(means.ids, round_.changed))[0]
+    pairs = near_pairs(means.means, changed, limits.merge)
+    merges = _merges(means, pairs, round_.names, round_.apart, limits.merge)
+    may = round_.open_qualities >= 1000 * limits.found
+    for start in range(0, len(may), BLOCK):
+        near = round_.open_vectors[start : start + BLOCK] @ means.means[changed].T
+        may[start : start + BLOCK] |= (near >= limits.join).any(axis=1)
+    return Plan(groups(merges), round_.open_ids[may].tolist())
 
 
 async def settle(session: AsyncSession, pack: Pack, group: Collection[int]) -> list[Event]:
@@ -91,6 +114,36 @@ async def settle(session: AsyncSession, pack: Pack, group: Collection[int]) -> l
 async def overdue_since(session: AsyncSession, pack: Pack) -> datetime | None:
     """Since when there has been something to consolidate; None: there is nothing."""
     return await healing.overdue_since(session, pack.name)
+
+
+async def place(session: AsyncSession, pack: Pack, face_ids: Sequence[int]) -> Event | None:
+    """Give open faces to the persons they are like by now; one of quality founds its own."""
+    await locks.lock_identity(session, alone=True)
+    faces = await healing.open_faces(session, face_ids, pack.name)
+    given: dict[int, tuple[int, float | None]] = {}
+    for _, group in groupby(faces, key=lambda face: face.photo_id):
+        given |= await _given(session, pack, list(group))
+    if not given:
+        return None
+    before = await ledger.load_faces(session, list(given))
+    return await record(session, "consolidate", MACHINE, before, changes.assign(before, given))
+
+
+async def _given(
+    session: AsyncSession, pack: Pack, faces: Sequence[OpenFace]
+) -> dict[int, tuple[int, float | None]]:
+    """The persons of some open faces of one photo."""
+    sights = [Sight(quality=f.quality, refused=f.refused) for f in faces]
+    vectors = np.array([f.vector for f in faces], np.float32)
+    match = await matching.match(session, pack, vectors, sights, [None] * len(faces))
+    new = len({v.founds for v in match.verdicts} - {None})
+    founded = await persons.found_persons(session, [None] * new) if new else []
+    return {
+        face.id: (person_id, verdict.similarity)
+        for face, verdict in zip(faces, match.verdicts, strict=True)
+        for person_id in [verdict.person_id if verdict.founds is None else founded[verdict.founds]]
+        if person_id is not None
+    }
 
 
 async def finish(session: AsyncSession, pack: Pack, round_: Round) -> None:

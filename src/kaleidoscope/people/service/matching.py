@@ -30,10 +30,11 @@ def limits(pack: Pack, persons: int) -> Limits:
     chosen, stated = load(PeopleSettings), pack.thresholds
     views = 1 if load(MlSettings).preset == "fast" else 2
     join = stated.join_at(persons, views=views) if chosen.join is None else chosen.join
+    merge = join if chosen.merge is None else chosen.merge
     found = stated.found_quality if chosen.found_quality is None else chosen.found_quality
     return Limits(
         join=join,
-        merge=join,
+        merge=merge,
         # Between a person's likeness and identity lie copies of one picture, whatever the pack.
         copy=(1 + join) / 2,
         same=(3 + join) / 4,
