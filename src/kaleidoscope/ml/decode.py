@@ -6,8 +6,6 @@ anywhere.
 
 from __future__ import annotations
 
-import os
-import stat
 import struct
 import warnings
 from collections.abc import Iterator
@@ -15,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -24,14 +21,13 @@ import pillow_heif
 import rawpy
 from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 
-from kaleidoscope.kernel.errors import NotFound, Unavailable, UnreadableMedia
-from kaleidoscope.kernel.paths import to_text
+from kaleidoscope.kernel.errors import UnreadableMedia
 from kaleidoscope.ml import video
+from kaleidoscope.ml.files import Source, opened
 from kaleidoscope.ml.sniff import HEAD, MediaType, is_raw
 from kaleidoscope.ml.sniff import sniff as sniff
 
 Pixels = npt.NDArray[np.uint8]
-Source = bytes | Path | BinaryIO
 
 MEMORY = 1024
 """Megabytes that the pixels of one picture may take: about 268 million in colour."""
@@ -122,7 +118,7 @@ def decode(source: Source, *, max_side: int | None = None, memory: int = MEMORY)
     not-media, unsupported, damaged, truncated, too-large; `NotFound` or `Unavailable` when the file
     itself cannot be reached.
     """
-    with _opened(source) as (file, name), _causes(name):
+    with opened(source) as (file, name), _causes(name):
         mime, media_type = _recognise(file, name)
         if media_type == "video":
             raise _Refused("unsupported", f"is a video ({mime}), not a photo")
@@ -139,10 +135,10 @@ def decode(source: Source, *, max_side: int | None = None, memory: int = MEMORY)
 
 def probe(source: Source, *, memory: int = MEMORY) -> MediaInfo:
     """What a file is and how large it is displayed, from its header alone. Raises as `decode`."""
-    with _opened(source) as (file, name), _causes(name):
+    with opened(source) as (file, name), _causes(name):
         mime, media_type = _recognise(file, name)
         if media_type == "video":
-            info = video.read(file, name)
+            info = video.read_open(file, name)
             return MediaInfo(mime, media_type, info.width, info.height)
         if is_raw(mime):
             with rawpy.imread(file) as raw:
@@ -154,27 +150,6 @@ def probe(source: Source, *, memory: int = MEMORY) -> MediaInfo:
 
 
 # The file
-
-
-@contextmanager
-def _opened(source: Source) -> Iterator[tuple[BinaryIO, str]]:
-    """The open file and its name for messages."""
-    if not isinstance(source, bytes | Path):
-        yield source, "the picture"
-        return
-    name = to_text(source)
-    try:
-        # A FIFO would block here for ever, a device may never end.
-        descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise NotFound(f"{name}: no such file", path=name) from error
-    except OSError as error:
-        raise Unavailable(f"{name}: {error.strerror}", path=name) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise _unreadable(name, _Refused("not-media", "is not a regular file"))
-    with os.fdopen(descriptor, "rb") as file:
-        yield file, name
 
 
 @contextmanager
@@ -199,7 +174,6 @@ def _unreadable(name: str, refused: _Refused) -> UnreadableMedia:
 
 
 def _recognise(file: BinaryIO, name: str) -> tuple[str, MediaType]:
-    file.seek(0)
     head = file.read(HEAD)
     file.seek(0)
     if not head:

@@ -5,10 +5,8 @@ Like `decode`, for a child process: `ml.pool` runs `read_file`.
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
@@ -16,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kaleidoscope.kernel.errors import UnreadableMedia
-from kaleidoscope.kernel.paths import to_bytes, to_text
+from kaleidoscope.kernel.paths import to_bytes
+from kaleidoscope.ml.files import Source
+from kaleidoscope.ml.files import opened as opened_file
 
 MAX_PIXELS = 200_000_000
 
@@ -41,18 +41,21 @@ class VideoInfo:
     created: str | None
 
 
-def read(source: bytes | Path | BinaryIO, name: str | None = None) -> VideoInfo:
+def read(source: Source) -> VideoInfo:
     """The metadata of a video whose first picture can be decoded.
 
-    Raises `UnreadableMedia` that names file and cause, `OSError` when there is no such file.
+    Raises `UnreadableMedia` that names file and cause; `NotFound` or `Unavailable` when the file
+    cannot be reached.
     """
-    if isinstance(source, bytes | Path):
-        with os.fdopen(os.open(source, os.O_RDONLY | os.O_CLOEXEC), "rb") as file:
-            return read(file, name or to_text(source))
-    name = name or "the video"
-    source.seek(0)
+    with opened_file(source) as (file, name):
+        return read_open(file, name)
+
+
+def read_open(file: BinaryIO, name: str) -> VideoInfo:
+    """`read` for an open file, called `name` in messages."""
+    file.seek(0)
     try:
-        with opened(source) as container:
+        with opened(file) as container:
             stream = picture_stream(container)
             return _info(container, stream, first_frame(container, stream))
     except (av.FFmpegError, LookupError, ValueError) as error:
@@ -64,7 +67,7 @@ def read(source: bytes | Path | BinaryIO, name: str | None = None) -> VideoInfo:
 
 def read_file(path: str) -> dict[str, Any]:
     """`read` for the pool: a path spelled by `kernel.paths`, the metadata as plain data."""
-    return asdict(read(to_bytes(path), path))
+    return asdict(read(to_bytes(path)))
 
 
 def opened(file: BinaryIO) -> AbstractContextManager[Any]:
