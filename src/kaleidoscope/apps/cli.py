@@ -16,6 +16,7 @@ import typer
 
 from kaleidoscope.apps import up as supervision
 from kaleidoscope.apps.supervisor import Wishes
+from kaleidoscope.ingest import commands as ingest_commands
 from kaleidoscope.kernel.errors import KaleidoscopeError
 from kaleidoscope.kernel.settings import data_dir, load
 from kaleidoscope.kernel.terminal import emit, fail
@@ -113,6 +114,8 @@ def scheduler() -> None:
 
 app.add_typer(services, name="run")
 app.command()(ops_commands.status)
+app.command("ingest")(ingest_commands.ingest_command(supervision.ensure_running))
+app.add_typer(ingest_commands.app, name="jobs")
 app.add_typer(people_commands.app, name="people")
 app.add_typer(library_commands.app, name="photos")
 app.add_typer(ops_commands.dead, name="dead")

@@ -50,6 +50,7 @@ class Heartbeat:
     """
 
     RETRY = 2.0  # seconds, after a heartbeat that did not reach the database
+    UNWELL = 5.0  # seconds between heartbeats at most while all is not well
 
     def __init__(
         self,
@@ -103,9 +104,12 @@ class Heartbeat:
     async def _go_on(self) -> None:
         while True:
             self._changed.clear()
-            said = await self._say(await self._examine())
+            health = await self._examine()
+            rest = self._interval if health.status == "OK" else min(self._interval, self.UNWELL)
+            if not await self._say(health):
+                rest = self.RETRY
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._interval if said else self.RETRY):
+                async with asyncio.timeout(rest):
                     await self._changed.wait()
 
     async def _examine(self) -> Health:
