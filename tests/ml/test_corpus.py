@@ -67,12 +67,11 @@ def _size(width: str, height: str) -> tuple[int, int] | None:
     return (int(width), int(height)) if width and height else None
 
 
-@pytest.mark.timeout(180)
 async def test_the_whole_corpus(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     media = shared / "media"
     monkeypatch.setenv("PYTHONPATH", HERE)
     found = rows(media)
-    async with Pool("test_corpus:look") as pool:
+    async with Pool("test_corpus:look", seconds=240) as pool:
         verdicts = await asyncio.gather(*(_verdict(pool, media, row) for row in found))
         assert pool.crashes == 0
     wrong = [v for v in verdicts if v is not None]
