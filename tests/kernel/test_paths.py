@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaleidoscope.kernel.errors import Forbidden, Invalid
-from kaleidoscope.kernel.paths import inside, is_utf8, to_bytes, to_text
+from kaleidoscope.kernel.paths import allow, allowed, inside, is_utf8, to_bytes, to_text
 
 PATHS = st.binary(min_size=1).map(lambda raw: raw.replace(b"\0", b"")).filter(bool)
 # Bytes that arbitrary ones seldom hold: what an escape looks like, and halves of characters.
@@ -79,3 +79,11 @@ def test_a_root_may_itself_be_a_link_or_the_whole_disk(tmp_path: Path) -> None:
 def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     inside(os.fsencode(tmp_path / "loop"), [tmp_path])
+
+
+def test_a_folder_that_its_owner_has_named_is_remembered(data_dir: Path) -> None:
+    assert allowed() == []
+    for folder in (b"/photos/new\nline", b"/photos/\xff", b"/photos/\xff/below"):
+        allow(folder)
+    assert [os.fsencode(folder) for folder in allowed()] == [b"/photos/new\nline", b"/photos/\xff"]
+    assert (data_dir / "folders").stat().st_mode & 0o777 == 0o600

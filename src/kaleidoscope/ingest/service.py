@@ -27,7 +27,7 @@ from kaleidoscope.ingest.queries import Entry, NewError
 from kaleidoscope.ingest.settings import IngestSettings
 from kaleidoscope.kernel import clock
 from kaleidoscope.kernel.errors import Conflict, Invalid, NotFound
-from kaleidoscope.kernel.paths import inside, to_bytes, to_text
+from kaleidoscope.kernel.paths import allow, allowed, inside, to_bytes, to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service as library
 from kaleidoscope.library.events import PhotoProcessed, PhotoToProcess, VideoToRead
@@ -71,8 +71,9 @@ async def order(
 ) -> UUID:
     """A new job for a folder; its scan begins when the transaction commits.
 
-    `anywhere`: the caller may name any folder, not only those inside `ingest.roots`. Raises
-    `Invalid`, `NotFound` or `Forbidden` that name the folder.
+    `anywhere`: the caller may name any folder, not only those inside `ingest.roots`, and the
+    services of this machine may read it from then on. Raises `Invalid`, `NotFound` or `Forbidden`
+    that name the folder.
     """
     settings = load(IngestSettings)
     job_id = await queries.add_job(
@@ -93,7 +94,7 @@ def _folder(path: str, settings: IngestSettings, *, anywhere: bool) -> bytes:
     raw = to_bytes(path)
     if not raw.startswith(b"/"):
         raise Invalid(f"{path} is no absolute path", path=path)
-    real = os.path.realpath(raw) if anywhere else inside(raw, settings.roots)
+    real = os.path.realpath(raw) if anywhere else inside(raw, [*settings.roots, *allowed()])
     try:
         is_folder = stat.S_ISDIR(Path(os.fsdecode(real)).stat().st_mode)
     except FileNotFoundError:
@@ -102,6 +103,8 @@ def _folder(path: str, settings: IngestSettings, *, anywhere: bool) -> bytes:
         raise Invalid(f"{path} cannot be read: {error.strerror or error}", path=path) from None
     if not is_folder:
         raise Invalid(f"{path} is no folder", path=path)
+    if anywhere:
+        allow(real)
     return real
 
 

@@ -7,12 +7,16 @@ of a path that already contains something looking like that. Every other path is
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from kaleidoscope.kernel.errors import Forbidden, Invalid
+from kaleidoscope.kernel.settings import data_dir
+
+REMEMBERED = "folders"
 
 _LOOKS_ESCAPED = re.compile(r"\\(?=x[0-9a-f]{2})")
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
@@ -55,10 +59,36 @@ def inside(path: bytes, roots: Sequence[Path]) -> bytes:
     real = os.path.realpath(path)
     for root in roots:
         base = os.path.realpath(os.fsencode(root))
-        if real == base or real.startswith(base.rstrip(b"/") + b"/"):
+        if _is_inside(real, base):
             return real
     raise Forbidden(
         f"{to_text(path)} is outside the allowed folders",
         hint="add its folder to ingest.roots in kaleidoscope.toml",
         path=to_text(path),
     )
+
+
+def allow(folder: bytes) -> None:
+    """Let our services on this machine read a folder from now on, and all below it.
+
+    For a folder that somebody names who shows the service secret: they can read the data folder,
+    and so are its owner. Remembered in `folders` in the data folder, one JSON string a line.
+    """
+    if not any(_is_inside(folder, os.fsencode(known)) for known in allowed()):
+        data_dir().mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(data_dir() / REMEMBERED, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(json.dumps(to_text(folder)) + "\n")
+
+
+def allowed() -> list[Path]:
+    """The folders given to `allow` at any time."""
+    try:
+        lines = (data_dir() / REMEMBERED).read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    return [Path(os.fsdecode(to_bytes(json.loads(line)))) for line in lines]
+
+
+def _is_inside(path: bytes, folder: bytes) -> bool:
+    return path == folder or path.startswith(folder.rstrip(b"/") + b"/")

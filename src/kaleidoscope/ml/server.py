@@ -122,7 +122,7 @@ class MlService:
     def check_path(self, text: str) -> str:
         """The real path of a path that may be read. Raises `Forbidden` or `Invalid`."""
         roots = self.settings.roots or (Path.home(), data_dir())
-        return paths.to_text(paths.inside(paths.to_bytes(text), roots))
+        return paths.to_text(paths.inside(paths.to_bytes(text), [*roots, *paths.allowed()]))
 
     def check_callback(self, url: str) -> None:
         """Raises `Forbidden` for a callback to a host that is not allowed."""

@@ -45,7 +45,8 @@ class MlSettings(Section):
     roots: tuple[Path, ...] = Field(
         default=(),
         description="Folders whose files the ML service may open. Empty: the home folder and the "
-        "data folder. `kaleidoscope up` passes those that ingest may read.",
+        "data folder. `kaleidoscope up` passes those that ingest may read. Folders that were ever "
+        "named to `kaleidoscope ingest` on this machine come to these.",
     )
     callback_hosts: tuple[str, ...] = Field(
         default=(),
