@@ -340,6 +340,28 @@ def test_a_folder_with_a_description_says_more(data_dir: Path, tmp_path: Path) -
     assert packs.import_folder(tmp_path, name="second").name == "second"
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["detector = 3", "[recogniser]\nfile = 3", '[recogniser]\nfile = "../r.onnx"', "summary = ["],
+)
+def test_a_description_that_names_no_file_beside_it_is_refused(
+    data_dir: Path, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "pack.toml").write_text(text)
+    with pytest.raises(BadPack, match=r"pack\.toml"):
+        packs.import_folder(tmp_path, name="mine")
+
+
+def test_a_description_with_the_checksum_of_another_file_is_refused(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    made_recogniser(tmp_path / "r.onnx")
+    text = '[recogniser]\nfile = "r.onnx"\n[[files]]\nname = "r.onnx"\nsha256 = "%s"\n'
+    (tmp_path / "pack.toml").write_text(text % ("0" * 64))
+    with pytest.raises(ChecksumMismatch, match=r"r\.onnx"):
+        packs.import_folder(tmp_path, name="mine")
+
+
 def test_dlibs_own_format_imports_with_mtcnn_before_it(data_dir: Path) -> None:
     source = "face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat"
     pack = packs.import_files([weights.in_wheel(source)], name="dlib-again")

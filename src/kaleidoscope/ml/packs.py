@@ -175,10 +175,10 @@ READINGS = {
         },
         Thresholds(
             steps=(
-                Step(persons=100, join=0.38, even=0.375),
-                Step(persons=300, join=0.38, even=0.405),
-                Step(persons=800, join=0.40, even=0.42),
-                Step(persons=0, join=0.415, even=0.43),
+                Step(persons=100, join=0.44, merge=0.37, even=0.375),
+                Step(persons=300, join=0.44, merge=0.37, even=0.405),
+                Step(persons=800, join=0.44, merge=0.38, even=0.42),
+                Step(persons=0, join=0.44, merge=0.40, even=0.43),
             ),
             slope=46.0,
             measured="a MobileFaceNet of 128 dimensions on the photographs of `builtin`",
@@ -197,11 +197,7 @@ def import_folder(folder: Path, *, name: str = "", replace: bool = False) -> Pac
     described: dict[str, Any] = {}
     if (file := folder / catalog.PACK_FILE).is_file():
         described = catalog.read_toml(file)
-        networks = [
-            folder / described[part]["file"]
-            for part in ("detector", "recogniser")
-            if "file" in described.get(part, {})
-        ]
+        networks = _named(file, described)
     elif folder.is_dir():
         networks = sorted(p for p in folder.iterdir() if p.suffix in (".onnx", ".dat"))
     else:
@@ -212,6 +208,19 @@ def import_folder(folder: Path, *, name: str = "", replace: bool = False) -> Pac
         given=described,
         replace=replace,
     )
+
+
+def _named(file: Path, described: dict[str, Any]) -> list[Path]:
+    """The networks that a `pack.toml` names, which lie beside it."""
+    found = []
+    for part in ("detector", "recogniser"):
+        fields = described.get(part, {})
+        name = fields.pop("file", None) if isinstance(fields, dict) else 0
+        if not isinstance(name, str | None) or (name and Path(name).name != name):
+            raise BadPack(f"{file}: [{part}] must name a file beside it", path=str(file))
+        if name:
+            found.append(file.parent / name)
+    return found
 
 
 def import_files(
@@ -319,17 +328,16 @@ def _detector(sessions: dict[Path, Session]) -> dict[str, Any]:
     ((path, session),) = sessions.items()
     like = catalog.YUNET_SFACE if set(session.outputs) >= YUNET_OUTPUTS else catalog.BUFFALO_S
     described = like.detector.model_copy(update={"file": path.name})
-    engine.detector_of(described, session, described.min_face).detect(
-        engine.blank()
-    )  # tells what does not fit
+    trial = engine.detector_of(described, session, described.min_face)
+    trial.detect(engine.blank())  # tells what does not fit
     return described.model_dump()
 
 
 def _file(path: Path, given: dict[str, Any]) -> dict[str, Any]:
     found = {"name": path.name, "sha256": weights.sha256(path), "bytes": path.stat().st_size}
-    for said in given.get("files", []):
-        if said.get("name") == path.name and said.get("sha256", found["sha256"]) != found["sha256"]:
-            raise ChecksumMismatch(f"{path.name} is not the file that {catalog.PACK_FILE} names")
+    said = [f for f in given.get("files", []) if isinstance(f, dict) and f.get("name") == path.name]
+    if any(f.get("sha256", found["sha256"]) != found["sha256"] for f in said):
+        raise ChecksumMismatch(f"{path.name} is not the file that {catalog.PACK_FILE} names")
     return found
 
 

@@ -8,9 +8,7 @@ from kaleidoscope.ml.errors import BadWeights
 from kaleidoscope.ml.models.align import Template
 from kaleidoscope.ml.models.faces import Array
 from kaleidoscope.ml.models.pyramid import Pixels
-from kaleidoscope.ml.models.session import Session
-
-BATCH = 32  # chips a run: more costs memory and saves no time
+from kaleidoscope.ml.models.session import LOT, Session
 
 
 class Recogniser:
@@ -40,11 +38,10 @@ class Recogniser:
 
     def embed(self, chips: Pixels) -> Array:
         """Unit vectors [n, d] of aligned RGB faces uint8 [n, side, side, 3]."""
-        size = BATCH if self.session.batches else 1
-        parts = [self._run(chips[i : i + size]) for i in range(0, len(chips), size)]
-        return unit(np.concatenate(parts) if parts else np.zeros((0, self.dimension), np.float32))
+        parts = [self._embed(chips[i : i + LOT]) for i in range(0, len(chips), LOT)]
+        return np.concatenate([np.zeros((0, self.dimension), np.float32), *parts])
 
-    def _run(self, chips: Pixels) -> Array:
+    def _embed(self, chips: Pixels) -> Array:
         ordered = chips[..., ::-1] if self.bgr else chips
         planes = (ordered.transpose(0, 3, 1, 2).astype(np.float32) - self.mean) / self.deviation
         vectors = self.session.run(planes)[0].reshape(len(chips), -1)
@@ -54,7 +51,7 @@ class Recogniser:
                 f"{self.dimension}",
                 path=str(self.session.path),
             )
-        return vectors
+        return unit(vectors)
 
 
 def unit(vectors: Array) -> Array:
