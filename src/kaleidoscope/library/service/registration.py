@@ -90,7 +90,7 @@ async def plan(db: Database, files: Sequence[ScannedFile]) -> Plan:
     async with db.transaction() as session:
         known = {k.path: k for k in await rows.known(session, list(by_path))}
         fresh = [f for f in candidates if f.path not in known]
-        elders = await rows.lookalikes(session, fresh)
+        elders = await rows.lookalikes(session, fresh) if fresh else []
     await _hash_elders(db, [e for e in elders if e.file_hash is None])
     wanted = _to_hash(candidates, fresh, known, elders)
     digests = await hash_all([by_path[path] for path in wanted])
@@ -112,8 +112,11 @@ async def register(session: AsyncSession, files: Sequence[ScannedFile]) -> list[
     by_path = {f.path: f for f in files}
     if any(f.file_hash for f in files):
         await hashes.lock(session)  # before any row, as everybody who settles hashes does
-    inserted = await rows.insert(session, list(by_path.values()))
-    known = await rows.known(session, [path for path in by_path if path not in inserted])
+    known = await rows.known(session, list(by_path))
+    fresh = by_path.keys() - {k.path for k in known}
+    inserted = await rows.insert(session, [by_path[path] for path in fresh]) if fresh else {}
+    if overtaken := fresh - inserted.keys():  # by a scan of the same files
+        known += await rows.known(session, list(overtaken))
     changed = await _look_again(session, by_path, known)
     duplicates = await settle(
         session,
