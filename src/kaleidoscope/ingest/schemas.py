@@ -12,10 +12,25 @@ JobStatus = Literal["SCANNED", "PUBLISHED", "COMPLETED", "FAILED"]
 BatchStatus = Literal["READY", "PUBLISHED", "FAILED"]
 
 
-class IngestFolder(BaseModel):
+# What the seed spells in camel case; everything else is spelled as in the database.
+CAMEL = {
+    "job_id": "jobId",
+    "job_name": "jobName",
+    "batch_size": "batchSize",
+    "dry_run": "dryRun",
+}
+
+
+class _Spelled(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=lambda name: CAMEL.get(name, name), populate_by_name=True
+    )
+
+
+class IngestFolder(_Spelled):
     """A folder to take in (seed 001)."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid")
 
     path: str = Field(
         min_length=1,
@@ -24,27 +39,23 @@ class IngestFolder(BaseModel):
     recursive: bool = Field(default=True, description="With all folders below it.")
     batch_size: int | None = Field(
         default=None,
-        alias="batchSize",
         ge=1,
         le=10_000,
         description="Photos in a batch; default: the setting `ingest.batch_size`.",
     )
     job_name: str | None = Field(
-        default=None, alias="jobName", max_length=255, description="A name for people."
+        default=None, max_length=255, description="A name for people."
     )
     dry_run: bool = Field(
         default=False,
-        alias="dryRun",
         description="Count and estimate only; nothing but the job is written.",
     )
 
 
-class JobStarted(BaseModel):
+class JobStarted(_Spelled):
     """The job that was made of it."""
 
-    model_config = ConfigDict(populate_by_name=True)
-
-    job_id: UUID = Field(serialization_alias="jobId")
+    job_id: UUID
 
 
 class Estimate(BaseModel):
@@ -59,16 +70,14 @@ class Estimate(BaseModel):
     measured: bool = Field(description="Whether the speed is that of an earlier job.")
 
 
-class Job(BaseModel):
+class Job(_Spelled):
     """A job and how far it is."""
 
-    model_config = ConfigDict(populate_by_name=True)
-
-    job_id: UUID = Field(serialization_alias="jobId")
-    job_name: str | None = Field(serialization_alias="jobName")
+    job_id: UUID
+    job_name: str | None
     path: str
     recursive: bool
-    dry_run: bool = Field(serialization_alias="dryRun")
+    dry_run: bool
     requested_by: str | None
     status: JobStatus
     failure: str | None = Field(description="Why it FAILED.")
