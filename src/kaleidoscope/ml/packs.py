@@ -343,7 +343,7 @@ def _file(path: Path, given: dict[str, Any]) -> dict[str, Any]:
 
 def _toml(pack: Pack) -> str:
     """A pack as TOML. Strings, numbers, truths and lists are spelled as in JSON."""
-    fields = pack.model_dump()
+    fields = pack.model_dump(exclude_none=True)
     files = fields.pop("files")
     lines = []
     for name, value in sorted(fields.items(), key=lambda item: isinstance(item[1], dict)):
