@@ -64,11 +64,15 @@ class Recogniser(_Data):
 
 class Step(_Data):
     """In libraries of up to `persons` (0: any number) a face joins the most similar person from
-    `join` on; at `even` it is as likely as not that the two are one.
+    `join` on, and two persons are merged from `merge` on (None: the same); at `even` it is as
+    likely as not that the two are one.
+
+    `merge` may be the lower one: what is split by a strict `join` is merged when many faces speak.
     """
 
     persons: int = Field(ge=0)
     join: float = Field(gt=-1, lt=1)
+    merge: float | None = Field(default=None, gt=-1, lt=1)
     even: float = Field(gt=-1, lt=1)
 
 
@@ -99,6 +103,11 @@ class Thresholds(_Data):
     def join_at(self, persons: int, *, views: int = 2) -> float:
         """The least similarity at which a face joins a person in a library of so many persons."""
         return self._step(persons).join + self._shift(views)
+
+    def merge_at(self, persons: int, *, views: int = 2) -> float:
+        """The least average similarity at which two persons of such a library are one."""
+        step = self._step(persons)
+        return (step.join if step.merge is None else step.merge) + self._shift(views)
 
     def probability(self, similarity: float, persons: int, *, views: int = 2) -> float:
         """How likely a face is of the person it is most similar to, 0..1, in such a library."""
@@ -272,10 +281,10 @@ BUILTIN = Pack(
     ),
     thresholds=Thresholds(
         steps=(
-            Step(persons=100, join=0.928, even=0.931),
-            Step(persons=300, join=0.928, even=0.935),
-            Step(persons=800, join=0.933, even=0.937),
-            Step(persons=0, join=0.937, even=0.938),
+            Step(persons=100, join=0.94, merge=0.929, even=0.931),
+            Step(persons=300, join=0.94, merge=0.929, even=0.935),
+            Step(persons=800, join=0.9425, merge=0.931, even=0.937),
+            Step(persons=0, join=0.945, merge=0.935, even=0.938),
         ),
         slope=240.0,
         one_view=0.004,

@@ -17,6 +17,7 @@ from kaleidoscope.people.rules.matching import Limits, Sight, Vectors, Verdict, 
 from kaleidoscope.people.settings import PeopleSettings
 
 COPY_CANDIDATES = 5  # persons whose single faces are looked at
+VIEWS = {"fast": 1, "balanced": 2, "thorough": 6}  # of a face that each preset averages
 BEST = 10  # candidates from the index per face, besides one for each other face of the photo
 
 
@@ -28,9 +29,9 @@ def find_pack(name: str | None) -> Pack:
 def limits(pack: Pack, persons: int) -> Limits:
     """What decides in a library of so many persons: the pack's figures, or the settings'."""
     chosen, stated = load(PeopleSettings), pack.thresholds
-    views = 1 if load(MlSettings).preset == "fast" else 2
+    views = VIEWS[load(MlSettings).preset]
     join = stated.join_at(persons, views=views) if chosen.join is None else chosen.join
-    merge = join if chosen.merge is None else chosen.merge
+    merge = stated.merge_at(persons, views=views) if chosen.merge is None else chosen.merge
     found = stated.found_quality if chosen.found_quality is None else chosen.found_quality
     return Limits(
         join=join,
