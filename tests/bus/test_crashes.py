@@ -45,7 +45,7 @@ async def test_a_killed_worker_loses_nothing(
 
         for kill in range(KILLS):
             killed = start_worker(database_url)
-            await until(lambda kill=kill: len(heard()) > 20 * kill + 5, within=60)  # type: ignore[misc]
+            await until(lambda kill=kill: len(heard()) > 20 * kill + 5, within=60)
             killed.kill()
             killed.wait()
         # Claims would run out after ten minutes: the successor of the same name resumes at once.
@@ -80,7 +80,7 @@ async def test_a_killed_database_neither_ends_the_worker_nor_loses_messages(fold
         await transport.send([message_of(Said(n=n)) for n in range(1, 61)])
         async with working(db, transport, [handler]):
             for kill in range(2):
-                await until(lambda kill=kill: len(handled) > 15 * (kill + 1), within=60)  # type: ignore[misc]
+                await until(lambda kill=kill: len(handled) > 15 * (kill + 1), within=60)
                 pid = (folder / "postgres/cluster/postmaster.pid").read_text().split()[0]
                 os.kill(int(pid), signal.SIGKILL)
                 await asyncio.sleep(0.5)

@@ -96,7 +96,7 @@ async def test_a_published_event_arrives_without_waiting_for_a_poll(
         for n in range(3):
             began = time.monotonic()
             await say(db, n)
-            await until(lambda n=n: len(heard) > n)  # type: ignore[misc]
+            await until(lambda n=n: len(heard) > n)
             assert heard[n] - began < 1
             await asyncio.sleep(0.2)
         began = time.monotonic()
@@ -224,6 +224,7 @@ async def test_a_message_that_kills_its_workers_is_dead_in_the_end(
 
 
 async def test_a_long_run_keeps_its_message(db: Database, transport: PostgresTransport) -> None:
+    transport_of_two = PostgresTransport(db)
     runs = 0
 
     async def run(context: Context, said: Said) -> None:
@@ -234,12 +235,13 @@ async def test_a_long_run_keeps_its_message(db: Database, transport: PostgresTra
     terms = {"visibility": timedelta(seconds=0.6)}
     async with (
         working(db, transport, [handler(run, **terms)], name="one"),
-        working(db, PostgresTransport(db), [handler(run, **terms)], name="two"),
+        working(db, transport_of_two, [handler(run, **terms)], name="two"),
     ):
         await until(lambda: _subscribed(db))
         await say(db, 1)
         await until(lambda: runs > 0)
         await until(lambda: nothing_left(db))
+    await transport_of_two.close()
     assert runs == 1
 
 

@@ -134,8 +134,9 @@ async def test_a_claim_may_acknowledge_what_is_done(transport: Transport) -> Non
     for group in (GROUP_A, "line"):
         held: list[Delivery] = []
         for n in range(3):
-            terms = {"consumer": "one", "visibility": LONG, "done": held}
-            held = await transport.claim(TOPIC, group, 1, **terms)
+            held = await transport.claim(
+                TOPIC, group, 1, consumer="one", visibility=LONG, done=held
+            )
             assert numbers(held) == [n]
         await transport.ack(held)
         left = await depth(transport, group)
