@@ -27,7 +27,7 @@ from kaleidoscope.kernel.terminal import (
     reach_database,
     run,
 )
-from kaleidoscope.ml import catalog, packs
+from kaleidoscope.ml import catalog
 from kaleidoscope.ops import service
 from kaleidoscope.ops.schemas import Overview, PackStatus
 
@@ -86,12 +86,14 @@ def _table(*columns: str) -> Table:
     return table
 
 
-# -- models
+# -- models (the runtime of the networks is imported when it is needed: it takes a second)
 
 
 @models.command("list")
 def list_packs(json: Json = False) -> None:
     """The packs there are, and which one is in use."""
+    from kaleidoscope.ml import packs
+
     active = catalog.active()
     found = [
         PackStatus(
@@ -126,6 +128,8 @@ def pull(
     json: Json = False,
 ) -> None:
     """Download a pack; an interrupted download continues."""
+    from kaleidoscope.ml import packs
+
     pack = catalog.find(name)
     if pack.non_commercial:
         console.print(f"[yellow]{pack.name}: {escape(pack.licence)}[/]", highlight=False)
@@ -150,12 +154,14 @@ def import_pack(
     name: Annotated[str, typer.Option(help="What to call it.")] = "",
     reading: Annotated[
         str,
-        typer.Option(help=f"How the recogniser wants faces: {', '.join(packs.READINGS)}."),
+        typer.Option(help="How the recogniser wants faces: arcface, sface, imagenet or dlib."),
     ] = "",
     replace: Annotated[bool, typer.Option("--replace", help="Over one of this name.")] = False,
     json: Json = False,
 ) -> None:
     """Make a pack of your own networks: a recogniser, and a detector (without one: MTCNN)."""
+    from kaleidoscope.ml import packs
+
     if len(paths) == 1 and paths[0].is_dir():
         pack = packs.import_folder(paths[0], name=name, replace=replace)
     else:
@@ -169,6 +175,8 @@ def verify(
     name: Annotated[str, typer.Argument(help="Empty: the one in use.")] = "", json: Json = False
 ) -> None:
     """Hash every file of a pack again; exit code 1 when one is wrong or missing."""
+    from kaleidoscope.ml import packs
+
     files = packs.verify(catalog.find(name or catalog.active()))
     if json:
         emit(files, json=True)
@@ -181,6 +189,8 @@ def verify(
 @models.command()
 def use(name: str, json: Json = False) -> None:
     """Look at photos with this pack from now on."""
+    from kaleidoscope.ml import packs
+
     pack = packs.use(name)
     after = "`kaleidoscope photos reprocess --all` takes the photos there are over to it"
     emit(pack, json=True) if json else emit(f"{pack.name} is in use. {after}")

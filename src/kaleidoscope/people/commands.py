@@ -13,8 +13,6 @@ from rich.table import Table
 
 from kaleidoscope.kernel.terminal import console, emit, open_database, run
 from kaleidoscope.people import jobs, service
-from kaleidoscope.people.outside import montage as sheets
-from kaleidoscope.people.outside.montage import Cut
 from kaleidoscope.people.schemas import PersonLine
 from kaleidoscope.people.service import Event
 
@@ -212,7 +210,9 @@ def montage(
     async def work() -> int:
         async with open_database() as db, db.transaction() as session:
             faces = await service.portraits(session, person, limit)
-        cuts = [Cut(face.path, face.bbox) for face in faces]
+        from kaleidoscope.people.outside import montage as sheets  # decoders: slow to import
+
+        cuts = [sheets.Cut(face.path, face.bbox) for face in faces]
         await asyncio.to_thread(lambda: sheets.save(sheets.contact_sheet(cuts), out))
         return len(cuts)
 
