@@ -51,7 +51,6 @@ class PhotoProcessed(Event):
     topic: ClassVar[str] = "photos-processed"
     photo_id: PhotoId
     attempt_id: UUID
-    job_id: UUID | None = None
     outcome: Literal["PROCESSED", "FAILED", "DUPLICATE"]
     final: bool
     person_ids: tuple[int, ...] = ()
