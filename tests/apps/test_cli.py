@@ -58,9 +58,15 @@ def test_a_taken_default_port_is_passed_over_and_a_chosen_one_refused() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert supervisor._port(port, explicit=False, taken=set()) > port
-        with pytest.raises(SettingsError, match=f"port {port} is taken"):
-            supervisor._port(port, explicit=True, taken=set())
+        with supervisor._listen("127.0.0.1", port, explicit=False) as other:
+            assert other.getsockname()[1] > port
+        with pytest.raises(SettingsError, match=f"cannot listen on 127.0.0.1:{port}"):
+            supervisor._listen("127.0.0.1", port, explicit=True)
+
+
+def test_an_address_beyond_this_machine_is_refused() -> None:
+    with pytest.raises(SettingsError, match="refusing to listen"):
+        supervisor._listen("0.0.0.0", 8420, explicit=True)
 
 
 async def test_the_scheduler_says_which_job_fails_until_it_does_not(db: Database) -> None:

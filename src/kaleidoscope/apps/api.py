@@ -27,14 +27,8 @@ def main(port: int | None = None) -> None:
     settings = load(ApiSettings)
     check_listen_address(settings.host)
     process.begin("api")
-    uvicorn.run(
-        build(),
-        host=settings.host,
-        port=port or settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=5,
-    )
+    config = uvicorn.Config(build(), log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    uvicorn.Server(config).run(sockets=[process.listener(settings.host, port or settings.port)])
 
 
 def build() -> FastAPI:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from kaleidoscope.apps import state
-from kaleidoscope.apps.process import PARENT, command
+from kaleidoscope.apps.process import LISTEN, PARENT, command
 
 HEALTHY_AFTER = 20.0  # seconds of life after which an end counts as the first one
 FIRST_DELAY = 0.2
@@ -33,7 +34,7 @@ class Child:
     """`kaleidoscope run ARGUMENTS`, kept alive by `keep` until `stop`.
 
     Its output goes to `logs/NAME.log`. `changed` is called whenever `status` has changed, `say`
-    with a line for people.
+    with a line for people. It inherits `listener`, which stays the supervisor's.
     """
 
     def __init__(
@@ -44,12 +45,16 @@ class Child:
         *,
         say: Callable[[str], None],
         changed: Callable[[], None],
+        listener: socket.socket | None = None,
     ) -> None:
         self.name = name
         self.status = state.Service()
         self.log = state.log_dir() / f"{name}.log"
         self._command = command("run", *arguments)
         self._env = {**os.environ, **env, PARENT: str(os.getpid())}
+        self._fds = [listener.fileno()] if listener else []
+        if listener:
+            self._env[LISTEN] = str(listener.fileno())
         self._say = say
         self._changed = changed
         self._process: asyncio.subprocess.Process | None = None
@@ -105,6 +110,7 @@ class Child:
                 stdout=output,
                 stderr=output,
                 process_group=0,
+                pass_fds=self._fds,
             )
         with suppress(psutil.Error):
             self.status.born = psutil.Process(self._process.pid).create_time()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -23,24 +24,17 @@ def main(port: int | None = None) -> None:
     settings = load(MlSettings)
     check_listen_address(settings.host)
     process.begin("mlserver")
-    asyncio.run(serve(settings.host, port or settings.port))
+    asyncio.run(serve(process.listener(settings.host, port or settings.port)))
 
 
-async def serve(host: str, port: int) -> None:
+async def serve(listener: socket.socket) -> None:
     """Serve until a signal comes. Nothing here is worth a long farewell: what is not delivered is
     sent again.
     """
     app = create_server()
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=1,
-    )
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     async with _heartbeats(app):
-        await uvicorn.Server(config).serve()
+        await uvicorn.Server(config).serve(sockets=[listener])
 
 
 @asynccontextmanager

@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
 
 from kaleidoscope.kernel import log
+from kaleidoscope.kernel.errors import SettingsError
 
 PARENT = "KALEIDOSCOPE_PARENT"
 """Environment variable: the process whose end is ours, too."""
 
+LISTEN = "KALEIDOSCOPE_LISTEN_FD"
+"""Environment variable: the socket, open already, that an HTTP service listens on."""
+
+BACKLOG = 1024  # callers that may wait for a service to start
 LOOK = 0.25  # seconds between looks at the parent
 GRACE = 10.0  # seconds to end cleanly once it is gone
 
@@ -57,3 +63,31 @@ def run_until_told(service: str, work: Callable[[asyncio.Event], Awaitable[None]
 
     begin(service)
     asyncio.run(main())
+
+
+def listener(host: str, port: int) -> socket.socket:
+    """The socket that an HTTP service listens on: the supervisor's, else a new one.
+
+    The supervisor keeps its sockets open: a port cannot be lost to another program, and whoever
+    calls while a service is started again is answered after that. Raises `SettingsError` where the
+    port is taken.
+    """
+    given = os.environ.get(LISTEN)
+    return socket.socket(fileno=int(given)) if given else bind(host, port)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A new socket that listens at that address. Raises `SettingsError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        opened.bind((host, port))
+        opened.listen(BACKLOG)
+    except OSError as error:
+        opened.close()
+        raise SettingsError(
+            f"cannot listen on {host}:{port}: {error.strerror}",
+            hint="stop the program that does, or choose another port",
+        ) from error
+    return opened

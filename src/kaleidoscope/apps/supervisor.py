@@ -15,7 +15,7 @@ from rich.console import Console
 
 from kaleidoscope.apps import state
 from kaleidoscope.apps.child import Child
-from kaleidoscope.apps.process import command
+from kaleidoscope.apps.process import bind, command
 from kaleidoscope.apps.settings import ApiSettings
 from kaleidoscope.ingest.settings import IngestSettings
 from kaleidoscope.kernel import migrate
@@ -24,6 +24,7 @@ from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
 from kaleidoscope.kernel.errors import KaleidoscopeError, SettingsError, Unavailable
 from kaleidoscope.kernel.settings import KernelSettings, config_file, data_dir, load
+from kaleidoscope.kernel.web import check_listen_address
 from kaleidoscope.ml.settings import MlSettings
 from kaleidoscope.ops.service import Health, Heartbeat, services
 
@@ -50,15 +51,16 @@ class Supervisor:
     def __init__(self, wishes: Wishes) -> None:
         api, ml = load(ApiSettings), load(MlSettings)
         explicit = wishes.port is not None or "port" in api.model_fields_set
-        api_port = _port(wishes.port or api.port, explicit, taken=set())
-        ml_port = _port(ml.port, "port" in ml.model_fields_set, taken={api_port})
         self._wishes = wishes
-        self._api_port, self._ml_port = api_port, ml_port
+        self._listeners = {
+            "api": _listen(api.host, wishes.port or api.port, explicit),
+            "mlserver": _listen(ml.host, ml.port, "port" in ml.model_fields_set),
+        }
         self._up = state.Up(
             pid=os.getpid(),
             started_at=now(),
-            api_url=_url(api.host, api_port),
-            ml_url=_url(ml.host, ml_port),
+            api_url=_url(self._listeners["api"]),
+            ml_url=_url(self._listeners["mlserver"]),
         )
         self._children: dict[str, Child] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -68,7 +70,6 @@ class Supervisor:
     async def run(self) -> int:
         """Start everything, then watch, or end when `once` is done."""
         state.write(self._up)
-        await asyncio.to_thread(state.end_leftovers)
         url = await self._start_database()
         db = Database(url, pool_size=2)
         try:
@@ -140,14 +141,9 @@ class Supervisor:
             "KALEIDOSCOPE_ML_ROOTS": os.pathsep.join(map(str, load(IngestSettings).roots)),
             "PROMETHEUS_MULTIPROC_DIR": str(metrics),
         }
-        commands = {
-            "api": ["api", "--port", str(self._api_port)],
-            "mlserver": ["mlserver", "--port", str(self._ml_port)],
-            "worker": ["worker"],
-            "scheduler": ["scheduler"],
-        }
-        for name, arguments in commands.items():
-            child = Child(name, arguments, env, say=say, changed=self._note)
+        for name in ("api", "mlserver", "worker", "scheduler"):
+            listener = self._listeners.get(name)
+            child = Child(name, [name], env, say=say, changed=self._note, listener=listener)
             self._children[name] = child
             self._up.services[name] = child.status
             self._tasks.append(asyncio.create_task(child.keep(), name=f"keep {name}"))
@@ -239,31 +235,21 @@ def say(line: str) -> None:
     console.print(f"[dim]{now().astimezone():%H:%M:%S}[/] {line}", soft_wrap=True, highlight=False)
 
 
-def _url(host: str, port: int) -> str:
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _port(wanted: int, explicit: bool, taken: set[int]) -> int:
-    """The wanted port, or, unless it was asked for, the next free one. Raises `SettingsError`."""
-    if explicit:
-        if not _is_free(wanted):
-            raise SettingsError(
-                f"port {wanted} is taken by another program",
-                hint="stop it, or choose another port",
-            )
-        return wanted
-    choices = (p for p in range(wanted, wanted + ANY_PORT) if p not in taken and _is_free(p))
-    port = next(choices, None)
-    if port is None:
-        raise SettingsError(f"no port is free from {wanted} to {wanted + ANY_PORT}")
-    return port
+def _listen(host: str, wanted: int, explicit: bool) -> socket.socket:
+    """A socket at the wanted port or, unless it was asked for, at the next free one.
 
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    Raises `SettingsError`.
+    """
+    check_listen_address(host)
+    for port in range(wanted, wanted + ANY_PORT):
         try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+            return bind(host, port)
+        except SettingsError:
+            if explicit:
+                raise
+    raise SettingsError(f"no port is free from {wanted} to {wanted + ANY_PORT}")

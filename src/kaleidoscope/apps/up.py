@@ -33,6 +33,7 @@ def up(wishes: Wishes) -> int:
     """
     end_with_parent()
     with state.only_one():
+        state.end_leftovers()  # of one that was killed: they hold its ports
         try:
             return asyncio.run(_up(wishes))
         finally:
