@@ -103,7 +103,8 @@ class Album:
     async def rows(self, statement: str, **values: Any) -> list[Any]:
         """The rows of a statement."""
         async with self.db.transaction() as session:
-            return list((await session.execute(text(statement), values)).all())
+            found = await session.execute(text(statement), values)
+            return list(found.all()) if found.returns_rows else []
 
     async def value(self, statement: str, **values: Any) -> Any:
         """The only value of a statement."""
