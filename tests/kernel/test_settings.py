@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,7 +10,14 @@ import pytest
 from pydantic import Field
 
 from kaleidoscope.kernel.errors import SettingsError
-from kaleidoscope.kernel.settings import KernelSettings, Section, config_file, data_dir, load
+from kaleidoscope.kernel.settings import (
+    KernelSettings,
+    Section,
+    config_file,
+    data_dir,
+    load,
+    load_all,
+)
 
 
 class Kitchen(Section):
@@ -95,3 +103,23 @@ def test_the_data_folder_and_the_file_can_be_chosen(
     monkeypatch.setenv("KALEIDOSCOPE_CONFIG", str(tmp_path / "other.toml"))
     assert data_dir() == tmp_path / "here"
     assert config_file() == tmp_path / "other.toml"
+
+
+@pytest.mark.parametrize("raw", ["90", "90.0", "PT1M30S"])
+def test_a_span_of_time_is_seconds_in_the_environment_too(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, raw: str
+) -> None:
+    class Oven(Section):
+        section: ClassVar[str] = "oven"
+        hot_after: timedelta = timedelta(0)
+
+    monkeypatch.setenv("KALEIDOSCOPE_OVEN_HOT_AFTER", raw)
+    assert load(Oven).hot_after == timedelta(seconds=90)
+
+
+def test_every_section_can_be_looked_at_beforehand(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(data_dir, "[kitchen]\nknives = 4\n")
+    with pytest.raises(SettingsError, match=r"kitchen\.knives"):
+        load_all()

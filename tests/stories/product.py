@@ -91,6 +91,16 @@ class Product:
             time.sleep(0.1)
         pytest.fail(f"job {job} does not end: {status}\n{self.run('status')}")
 
+    def complete(self, folder: Path, timeout: float = 120) -> dict[str, Any]:
+        """Take a folder in, to the end, which must be a good one."""
+        return self.completed(self.ingest(folder), timeout)
+
+    def completed(self, job: str, timeout: float = 120) -> dict[str, Any]:
+        """The last status of a job that must end well."""
+        status = self.finish(job, timeout)
+        assert status["status"] == "COMPLETED", status
+        return status
+
     def kill(self, what: str) -> bool:
         """`kill -9` of the supervisor, a service or the postmaster; False if there is none."""
         pid = None

@@ -24,6 +24,7 @@ Photos = Callable[[int], Path]
 Faces = dict[str, list[tuple[int, ...]]]
 
 
+@pytest.mark.timeout(900)
 def test_nothing_is_lost_and_nothing_done_twice(
     make_product: Make, photos: Photos, dice: random.Random
 ) -> None:
@@ -41,7 +42,7 @@ def test_nothing_is_lost_and_nothing_done_twice_for_long(
 def _survives(make: Make, folder: Path, dice: random.Random, kills: int) -> None:
     undisturbed = make("undisturbed", **QUICK)
     undisturbed.up()
-    assert undisturbed.finish(undisturbed.ingest(folder))["status"] == "COMPLETED"
+    undisturbed.complete(folder)
     expected = _faces(undisturbed)
     undisturbed.down()
 
@@ -53,7 +54,7 @@ def _survives(make: Make, folder: Path, dice: random.Random, kills: int) -> None
         product.up()
         job = product.ingest(folder)
         victims += _kill_at_random(product, job, dice, kills - len(victims))
-        assert product.finish(job, timeout=300)["status"] == "COMPLETED"
+        product.completed(job, timeout=300)
         _check(product, expected)
         product.down()
     print(f"{kills} kills in {rounds} ingests: {dict(Counter(victims))}")

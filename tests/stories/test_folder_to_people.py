@@ -35,8 +35,7 @@ def test_from_a_folder_to_people(product: Product, photos: Callable[[int], Path]
     assert product.finish(dry["jobId"])["scanned"] == COUNT
     assert product.call("GET", "/api/ops/status")["photos"].get("PROCESSED", 0) == 0
 
-    status = product.finish(product.ingest(folder))
-    assert status["status"] == "COMPLETED"
+    status = product.complete(folder)
     assert (status["scanned"], status["inserted"], status["published"]) == (COUNT,) * 3
 
     first = _export(product)
@@ -47,7 +46,7 @@ def test_from_a_folder_to_people(product: Product, photos: Callable[[int], Path]
     assert {s["colour"] for s in overview["services"]} == {"green"}
     assert {s["status"] for s in overview["services"]} == {"OK"}
 
-    again = product.finish(product.ingest(folder))
+    again = product.complete(folder)
     assert (again["scanned"], again["inserted"], again["published"]) == (COUNT, 0, 0)
     assert _ids(_export(product)) == _ids(first)
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from kaleidoscope.kernel import log
 from kaleidoscope.kernel.errors import SettingsError
+from kaleidoscope.kernel.settings import load_all
 
 PARENT = "KALEIDOSCOPE_PARENT"
 """Environment variable: the process whose end is ours, too."""
@@ -31,8 +32,9 @@ def command(*arguments: str) -> list[str]:
 
 
 def begin(service: str) -> None:
-    """Start the log of this process, and end with the process that started it."""
+    """Start the log of this process, look at its settings, and end with who started it."""
     log.configure(service)
+    load_all()
     end_with_parent()
 
 

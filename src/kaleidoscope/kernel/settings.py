@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args, get_origin
@@ -76,6 +77,12 @@ def load(section: type[S]) -> S:
         raise SettingsError(f"{where}: {field}: {fault['msg']}", setting=field) from error
 
 
+def load_all() -> None:
+    """Look at every section that any imported module declares: faults show before work begins."""
+    for section in Section.__subclasses__():
+        load(section)
+
+
 def _from_file(section: type[Section]) -> dict[str, Any]:
     path = config_file()
     if not path.is_file():
@@ -101,7 +108,17 @@ def _from_environment(section: type[Section]) -> dict[str, Any]:
                 get_origin(arg) in (list, tuple) for arg in get_args(field.annotation)
             )
             found[name] = [p for p in raw.split(os.pathsep) if p] if is_list else raw
+            if field.annotation is timedelta:
+                found[name] = _seconds(raw)
     return found
+
+
+def _seconds(raw: str) -> float | str:
+    """A number as in the file: seconds; else what pydantic reads (`PT1H30M`)."""
+    try:
+        return float(raw)
+    except ValueError:
+        return raw
 
 
 def _variable(section: type[Section], field: str) -> str:
