@@ -71,7 +71,7 @@ class DyingTransport:
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "FILES_AT_ONCE", 3)
+    monkeypatch.setattr(jobs, "FILES_AT_ONCE", 2)
 
 
 async def check(bench: Workbench, job_id: UUID, photos: int) -> None:
@@ -96,8 +96,8 @@ async def check(bench: Workbench, job_id: UUID, photos: int) -> None:
 async def test_killed_between_any_two_steps(bench: Workbench, tmp_path: Path) -> None:
     for at in count(1):
         folder = tmp_path / str(at)
-        fill(folder, 7, start=at * 100)
-        job_id = await bench.order(folder, batchSize=2)
+        fill(folder, 3, start=at * 100)
+        job_id = await bench.order(folder, batchSize=1)
         fuse = Fuse(at)
         try:
             await jobs.run_job(
@@ -105,9 +105,9 @@ async def test_killed_between_any_two_steps(bench: Workbench, tmp_path: Path) ->
             )
         except Killed:
             await bench.run(job_id)
-            await check(bench, job_id, 7)
+            await check(bench, job_id, 3)
         else:
-            await check(bench, job_id, 7)
+            await check(bench, job_id, 3)
             break
     assert at > 20
 
@@ -118,7 +118,7 @@ async def test_killed_again_and_again(bench: Workbench, tmp_path: Path) -> None:
     job_id = await bench.order(tmp_path, batchSize=2)
     kills = 0
     while True:
-        fuse = Fuse(dice.randrange(8, 40))
+        fuse = Fuse(dice.randrange(8, 40 + 30 * kills))
         try:
             await jobs.run_job(
                 DyingDatabase(bench.db, fuse), DyingTransport(bench.transport, fuse), job_id
@@ -177,7 +177,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.soak)])
 async def test_kill_minus_nine(
     bench: Workbench, database_url: str, tmp_path: Path, kills: int
 ) -> None:

@@ -201,7 +201,7 @@ async def test_a_cancelled_job_publishes_no_more(
     job_id = await bench.order(tmp_path, batchSize=2)
     scan = asyncio.create_task(bench.run(job_id))
     async with asyncio.timeout(10):
-        while (await bench.status(job_id)).published < 4:
+        while (await bench.status(job_id)).published < 4:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     async with bench.db.transaction() as session:
         await service.cancel(session, job_id)

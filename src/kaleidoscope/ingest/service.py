@@ -114,7 +114,7 @@ async def cancel(session: AsyncSession, job_id: UUID) -> None:
         state = await queries.state(session, job_id)
         if state is None:
             raise _no_job(job_id)
-        raise Conflict(f"job {job_id} is {state.status} already", status=state.status)
+        raise Conflict(f"job {job_id} is {state.status} already", job_status=state.status)
 
 
 async def fail(session: AsyncSession, job_id: UUID, cause: str) -> None:

@@ -9,9 +9,11 @@ from pydantic import Field, field_validator
 
 from kaleidoscope.kernel.settings import Section, data_dir
 
-PHOTOS = ["jpg", "jpeg", "png", "heic", "heif", "nef", "cr2"]
-PHOTOS += ["webp", "avif", "tif", "tiff", "dng", "arw"]
-VIDEOS = ["mp4", "mov"]
+PHOTOS = ["jpg", "jpeg", "jpe", "jfif", "mpo", "png", "heic", "heif", "hif", "webp", "avif"]
+PHOTOS += ["tif", "tiff", "gif", "bmp", "jp2", "j2k", "psd"]
+RAWS = ["nef", "cr2", "cr3", "crw", "dng", "arw", "orf", "pef", "raf", "rw2", "srw", "x3f"]
+VIDEOS = ["mp4", "mov", "m4v", "3gp", "3g2", "avi", "mkv", "webm"]
+VIDEOS += ["mpg", "mpeg", "mts", "m2ts", "flv"]
 SYSTEM_FOLDERS = [
     "@eaDir",
     "#recycle",
@@ -41,7 +43,7 @@ class IngestSettings(Section):
         "`kaleidoscope ingest` may name any folder: whoever can run it can read the files anyway.",
     )
     extensions: list[str] = Field(
-        default=[*PHOTOS, *VIDEOS],
+        default=[*PHOTOS, *RAWS, *VIDEOS],
         description="File name extensions of what is taken in, in any case. A name without an "
         "extension is taken in when its first bytes are those of such a file.",
     )
