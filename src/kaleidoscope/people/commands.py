@@ -189,12 +189,17 @@ def history(
 def export(
     jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object a photo.")] = True,
 ) -> None:
-    """Every photo with its faces: path, boxes in displayed pixels, persons."""
+    """Every photo with its faces: path, boxes in displayed pixels, persons.
+
+    Consolidates first, if no photo is on its way: what is handed out shall last.
+    """
 
     async def work() -> None:
-        async with open_database() as db, db.transaction() as session:
-            async for photo in service.export(session):
-                sys.stdout.write(photo.model_dump_json() + "\n")
+        async with open_database() as db:
+            await jobs.consolidate_when_quiet(db)
+            async with db.transaction() as session:
+                async for photo in service.export(session):
+                    sys.stdout.write(photo.model_dump_json() + "\n")
 
     run(work())
 

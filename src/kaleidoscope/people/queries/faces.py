@@ -155,6 +155,20 @@ async def write_faces(
     return [(face_id, vector_ids[face_id]) for face_id in face_ids]
 
 
+async def add_photo_persons(
+    session: AsyncSession, photo_id: int, person_ids: Collection[int]
+) -> None:
+    """Enter the persons of a photo that had none."""
+    if person_ids:
+        await session.execute(
+            text(
+                "INSERT INTO photo_persons (photo_id, person_id)"
+                " SELECT :photo, unnest(CAST(:persons AS bigint[]))"
+            ),
+            {"photo": photo_id, "persons": list(person_ids)},
+        )
+
+
 async def write_photo_persons(
     session: AsyncSession, photo_ids: Collection[int]
 ) -> dict[int, list[int]]:

@@ -151,11 +151,14 @@ async def _recognise(
     if stored:
         touched = {f.person_id for f in new} | {s.person_id for s in stored}
         await persons.recount_persons(session, {p for p in touched if p is not None})
+        shown = await face_rows.write_photo_persons(session, [callback.photo_id])
+        person_ids = shown[callback.photo_id]
     else:
         vector_ids = [vector_id for _, vector_id in written]
         await persons.add_to_persons(session, pack.name, _joinings(new, vector_ids))
-    shown = await face_rows.write_photo_persons(session, [callback.photo_id])
-    return shown[callback.photo_id], created
+        person_ids = sorted({f.person_id for f in new if f.person_id is not None})
+        await face_rows.add_photo_persons(session, callback.photo_id, person_ids)
+    return person_ids, created
 
 
 async def _decide(
