@@ -281,9 +281,9 @@ BUILTIN = Pack(
     ),
     thresholds=Thresholds(
         steps=(
-            Step(persons=100, join=0.94, merge=0.929, even=0.931),
-            Step(persons=300, join=0.94, merge=0.929, even=0.935),
-            Step(persons=800, join=0.9425, merge=0.931, even=0.937),
+            Step(persons=100, join=0.945, merge=0.93, even=0.931),
+            Step(persons=300, join=0.945, merge=0.93, even=0.935),
+            Step(persons=800, join=0.945, merge=0.9325, even=0.937),
             Step(persons=0, join=0.945, merge=0.935, even=0.938),
         ),
         slope=240.0,
