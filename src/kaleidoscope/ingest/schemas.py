@@ -43,9 +43,7 @@ class IngestFolder(_Spelled):
         le=10_000,
         description="Photos in a batch; default: the setting `ingest.batch_size`.",
     )
-    job_name: str | None = Field(
-        default=None, max_length=255, description="A name for people."
-    )
+    job_name: str | None = Field(default=None, max_length=255, description="A name for people.")
     dry_run: bool = Field(
         default=False,
         description="Count and estimate only; nothing but the job is written.",
