@@ -90,7 +90,7 @@ class Thresholds(_Data):
     slope: float = Field(gt=0)
     one_view: float = Field(default=0.0, ge=0)
     six_views: float = Field(default=0.0, ge=0)
-    found_quality: float = Field(default=0.2, ge=0, le=1)
+    found_quality: float = Field(default=0.05, ge=0, le=1)
     measured: str = ""
 
     @model_validator(mode="after")

@@ -58,8 +58,8 @@ class MlSettings(Section):
     process_memory: int = Field(
         default=0,
         ge=0,
-        description="Megabytes of address space that each of them may use. 0: half of the machine's "
-        "memory for all of them, from 2048 to 8192 each.",
+        description="Megabytes of address space that each of them may use. 0: half of the "
+        "machine's memory for all of them, from 2048 to 8192 each.",
     )
     photo_seconds: float = Field(
         default=60.0, gt=0, description="Seconds that one photo may take; then it has failed."
