@@ -79,11 +79,8 @@ def pack_of(name: str) -> tuple[dict[str, str], list[str] | None]:
     if name == "builtin":
         return {}, None
     models = SHARED / "models"
-    words = [
-        "--name", name,
-        "--detector", str(models / "yunet_n_dynamic.onnx"),
-        "--recogniser", str(models / "MobileFaceNet_foamliu.onnx"),
-    ]  # fmt: skip
+    networks = [str(models / "yunet_n_dynamic.onnx"), str(models / "MobileFaceNet_foamliu.onnx")]
+    words = [*networks, "--name", name, "--reading", "imagenet"]
     return {"KALEIDOSCOPE_ML_PACK": name}, words
 
 
