@@ -87,7 +87,8 @@ def _has_ended(product: Product, job: str) -> bool:
 
 def _check(product: Product, expected: Faces) -> None:
     failed = product.sql(
-        "SELECT path, status, error_message FROM photos WHERE status <> 'PROCESSED'"
+        "SELECT final_path, status::text, error_message FROM media_assets"
+        " WHERE status <> 'PROCESSED'"
     )
     assert not failed
     assert _faces(product) == expected
