@@ -41,7 +41,7 @@ class PeopleSettings(Section):
         "through the index.",
     )
     search_effort: int = Field(
-        default=200,
+        default=400,
         ge=10,
         le=1000,
         description="How many candidates the index looks at (hnsw.ef_search): more finds the "

@@ -178,6 +178,7 @@ async def build_index(connection: AsyncConnection, pack: str, dimension: int) ->
         text(
             f"CREATE INDEX CONCURRENTLY {name.replace(':', chr(92) + ':')} ON person_vectors"
             f" USING hnsw ((mean::vector({int(dimension)})) vector_ip_ops)"
+            " WITH (m = 16, ef_construction = 128)"
             f" WHERE pack = {_literal(pack)} AND count > 0"
         )
     )
