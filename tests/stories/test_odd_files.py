@@ -1,4 +1,4 @@
-"""A folder of odd and broken files, through the whole product: each ends with the truth about it."""
+"""A folder of odd and broken files, through the whole product: each ends with the truth."""
 
 from __future__ import annotations
 
