@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from kaleidoscope.ml import fakes
+from kaleidoscope.ml import catalog, fakes
 from kaleidoscope.ml.dump import PersonDump, Persons, assign
 
 Vectors = npt.NDArray[np.float32]
-DIMENSION = fakes.PACK.dimension
+DIMENSION = catalog.FAKE.dimension
 JOIN = 0.8
 
 
@@ -65,7 +65,7 @@ def dump(server: Server) -> PersonDump:
 
 
 async def suggested(dump: PersonDump, vectors: Vectors) -> list[int | str | None]:
-    found = await dump.suggest(vectors, [True] * len(vectors), fakes.PACK.thresholds, 2)
+    found = await dump.suggest(vectors, [True] * len(vectors), catalog.FAKE.thresholds, 2)
     return [one.person_id for one in found]
 
 

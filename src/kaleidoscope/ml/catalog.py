@@ -179,10 +179,8 @@ def packs() -> dict[str, Pack]:
 
 def find(name: str) -> Pack:
     """The pack of this name. Raises `UnknownPack` or `BadPack`."""
-    if name == "fake":
-        from kaleidoscope.ml import fakes  # described there, never listed
-
-        return fakes.PACK
+    if name == FAKE.name:
+        return FAKE
     own = models_dir() / name / PACK_FILE
     if name not in OFFICIAL and "/" not in name and own.is_file():
         return read_pack(own)
@@ -406,6 +404,17 @@ BUFFALO_S = Pack(
     detector=Detector(kind="scrfd", file="det_500m.onnx", confidence=0.5),
     recogniser=_arcface("w600k_mbf.onnx"),
     thresholds=_prior(0.38),
+)
+
+# For tests of everything around the networks (`ml.fakes`); never listed.
+FAKE = Pack(
+    name="fake",
+    summary="No networks: finds the people that `kaleidoscope.ml.fakes.picture` drew",
+    licence="Apache-2.0",
+    files=(ModelFile(name="fake.onnx", sha256="0" * 64, bytes=1),),
+    detector=Detector(kind="mtcnn", confidence=0.5),
+    recogniser=Recogniser(file="fake.onnx", dimension=128, template="arcface"),
+    thresholds=Thresholds(steps=(Step(persons=0, join=0.8, even=0.75),), slope=40.0),
 )
 
 CATALOGUE = (BUILTIN, YUNET_SFACE, AURAFACE, BUFFALO_L, BUFFALO_S)

@@ -13,23 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from kaleidoscope.ml.catalog import Detector, ModelFile, Pack, Recogniser, Step, Thresholds
+from kaleidoscope.ml.catalog import FAKE
 from kaleidoscope.ml.engine import Face
 from kaleidoscope.ml.models.quality import Quality
 
 TILE = 96
 LEVELS = 8  # of each colour channel: people 0 to 511
 NOBODY = (128, 128, 128)
-
-PACK = Pack(
-    name="fake",
-    summary="No networks: finds the people that `kaleidoscope.ml.fakes.picture` drew",
-    licence="Apache-2.0",
-    files=(ModelFile(name="fake.onnx", sha256="0" * 64, bytes=1),),
-    detector=Detector(kind="mtcnn", confidence=0.5),
-    recogniser=Recogniser(file="fake.onnx", dimension=128, template="arcface"),
-    thresholds=Thresholds(steps=(Step(persons=0, join=0.8, even=0.75),), slope=40.0),
-)
 
 
 def picture(people: Sequence[int], *, seed: int = 0, format: str = "JPEG") -> bytes:
@@ -52,7 +42,7 @@ class FakeEngine:
     means nothing and is always the same.
     """
 
-    pack = PACK
+    pack = FAKE
     model_version = "fake/1"
 
     def __init__(self) -> None:
@@ -79,7 +69,7 @@ class FakeEngine:
 
 def embedding(person: int) -> npt.NDArray[np.float32]:
     """The direction around which a person's embeddings lie, of length 1."""
-    return _unit(np.random.default_rng(person).standard_normal(PACK.dimension))
+    return _unit(np.random.default_rng(person).standard_normal(FAKE.dimension))
 
 
 def _face(
@@ -91,7 +81,7 @@ def _face(
 ) -> Face:
     red, green, blue = np.clip(((colour - 16) / 32).round(), 0, LEVELS - 1).astype(int)
     person = int(red + LEVELS * green + LEVELS * LEVELS * blue)
-    vector = embedding(person) + 0.015 * noise.standard_normal(PACK.dimension)
+    vector = embedding(person) + 0.015 * noise.standard_normal(FAKE.dimension)
     points = [(0.35, 0.4), (0.65, 0.4), (0.5, 0.55), (0.38, 0.7), (0.62, 0.7)]
     return Face(
         bbox=(left + 0.1 * width, 0.1 * height, left + 0.9 * width, 0.9 * height),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from kaleidoscope.kernel.paths import to_bytes
 from kaleidoscope.kernel.settings import load
-from kaleidoscope.ml import fakes
+from kaleidoscope.ml import catalog, fakes
 from kaleidoscope.ml.decode import Decoded, decode
 from kaleidoscope.ml.engine import Face, FaceEngine, load_engine
 from kaleidoscope.ml.settings import MlSettings
@@ -28,7 +28,7 @@ def engine(pack: str) -> Engine:
     """The engine of a pack. One is kept; asking for another pack replaces it."""
     global _engine
     if _engine is None or _engine.pack.name != pack:
-        _engine = fakes.FakeEngine() if pack == fakes.PACK.name else load_engine(pack)
+        _engine = fakes.FakeEngine() if pack == catalog.FAKE.name else load_engine(pack)
     return _engine
 
 
