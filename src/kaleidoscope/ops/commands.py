@@ -75,8 +75,8 @@ def _show(overview: Overview) -> None:
             again = (
                 f"again at {photo.next_retry_at:%H:%M:%S}" if photo.next_retry_at else "given up"
             )
-            why = escape(photo.error_message or "")
-            out.print(f"  {photo.photo_id} {escape(photo.path)}: {why} ({again})")
+            what = photo.error_message or photo.path
+            out.print(f"  {photo.photo_id} {escape(what)} ({again})", soft_wrap=True)
 
 
 def _table(*columns: str) -> Table:
