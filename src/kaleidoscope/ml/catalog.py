@@ -279,10 +279,10 @@ BUILTIN = Pack(
     ),
     thresholds=Thresholds(
         steps=(
-            Step(persons=100, join=0.945, merge=0.93, even=0.931),
-            Step(persons=300, join=0.945, merge=0.93, even=0.935),
-            Step(persons=800, join=0.945, merge=0.9325, even=0.937),
-            Step(persons=0, join=0.945, merge=0.935, even=0.938),
+            Step(persons=100, join=0.945, merge=0.928, even=0.931),
+            Step(persons=300, join=0.945, merge=0.928, even=0.935),
+            Step(persons=800, join=0.945, merge=0.9305, even=0.937),
+            Step(persons=0, join=0.945, merge=0.933, even=0.938),
         ),
         slope=240.0,
         one_view=0.004,

@@ -7,6 +7,7 @@ the measure by which a face joins a person, so that the two agree about who is w
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaleidoscope.people.rules.matching import Vectors
+
+CAUTION = 0.02
+"""How much of the way to identity two persons must come nearer for each doubling of the smaller.
+
+A wrong merge of two persons with many faces costs more than that of a stray face, and the average
+of many pairs can be relied on more: what passes for a stray face is too little for them. Measured on
+150 people with six arrival orders: pairwise precision .97 instead of .95 at equal consistency.
+"""
 
 BLOCK = 2048  # rows compared at once: 2048 × 100 000 similarities are 800 MB of float32
 
@@ -59,7 +68,7 @@ def consolidate(
     least: float,
     apart: Mapping[int, set[int]],
 ) -> list[Merge]:
-    """The merges that average linkage makes, the most similar pair first.
+    """The merges that average linkage makes, first the pair that passes by most.
 
     `pairs` are indices into `clusters`, as `near_pairs` gives them; `apart` says which person ids
     are known to be different people (seen in one photo, or a remembered no), both ways. Two
@@ -80,11 +89,15 @@ def consolidate(
     def similarity(a: int, b: int) -> float:
         return float(sums[a] @ sums[b]) / (counts[a] * counts[b])
 
+    def margin(a: int, b: int) -> float:
+        doublings = math.log2(min(counts[a], counts[b]))
+        return similarity(a, b) - least - CAUTION * (1 - least) * doublings
+
     def offer(a: int, b: int) -> None:
         near.setdefault(a, set()).add(b)
         near.setdefault(b, set()).add(a)
-        value = similarity(a, b)
-        if value >= least and b not in foes[a] and not _differ(names[a], names[b]):
+        value = margin(a, b)
+        if value >= 0 and b not in foes[a] and not _differ(names[a], names[b]):
             heapq.heappush(heap, (-value, a, b))
 
     for a, b in pairs:
@@ -92,14 +105,16 @@ def consolidate(
     merges: list[Merge] = []
     while heap:
         value, a, b = heapq.heappop(heap)
-        if a not in sums or b not in sums or -value != similarity(a, b):
+        if a not in sums or b not in sums or -value != margin(a, b):
             continue  # one of them has grown or gone since
         if b in foes[a] or _differ(names[a], names[b]):
             continue
         kept, gone = sorted(
             (a, b), key=lambda i: (names[i] is None, -counts[i], clusters[i].person_id)
         )
-        merges.append(Merge(clusters[kept].person_id, clusters[gone].person_id, -value))
+        merges.append(
+            Merge(clusters[kept].person_id, clusters[gone].person_id, similarity(kept, gone))
+        )
         sums[kept] = sums[kept] + sums.pop(gone)
         counts[kept] += counts.pop(gone)
         names[kept] = names[kept] or names[gone]
