@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 from workbench import Away, Workbench, fill, photo
 
+from kaleidoscope.bus.handlers import Context
+from kaleidoscope.bus.messages import Delivery, message_of
 from kaleidoscope.ingest import jobs, service
+from kaleidoscope.ingest.events import FolderToIngest
 from kaleidoscope.ingest.schemas import IngestFolder
+from kaleidoscope.kernel.clock import now
 from kaleidoscope.kernel.errors import Conflict, Forbidden, Invalid, NotFound
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service as library
@@ -79,15 +83,20 @@ async def test_known_photos_are_not_published_again(bench: Workbench, tmp_path: 
 
 
 async def test_changed_content_is_looked_at_again(bench: Workbench, tmp_path: Path) -> None:
-    fill(tmp_path, 2)
-    await bench.ingest(tmp_path)
-    first = await bench.recognise(faces=0)
+    fill(tmp_path, 3)
+    first = await bench.ingest(tmp_path)
+    await bench.recognise(faces=0)
+    await library.hash_pending(bench.db)
     (tmp_path / "0000.jpg").write_bytes(photo(99))
     os.utime(tmp_path / "0001.jpg", (1, 1))
     job = await bench.ingest(tmp_path)
-    assert job.changed >= 1 and job.inserted == 0
-    assert set(await bench.recognise(faces=0)) <= set(first)
-    assert (await bench.status(job.job_id)).status == "COMPLETED"
+    assert (job.inserted, job.changed, job.known, job.published) == (0, 1, 2, 1)
+    (again,) = await bench.recognise(faces=4)
+    paths = await bench.rows("SELECT final_path FROM media_assets WHERE photo_id = :p", p=again)
+    assert paths[0][0] == str(tmp_path / "0000.jpg")
+    job = await bench.status(job.job_id)
+    assert (job.status, job.faces_detected) == ("COMPLETED", 4)
+    assert (await bench.status(first.job_id)).faces_detected == 0
 
 
 async def test_duplicates_are_not_recognised_twice(bench: Workbench, tmp_path: Path) -> None:
@@ -121,11 +130,11 @@ async def test_failures_are_listed_with_their_cause(bench: Workbench, tmp_path: 
     assert (job.status, job.processed, job.failed) == ("PUBLISHED", 1, 0)
 
     async with bench.db.transaction() as session:
-        photo = await library.get(session, bad["photo_id"])
+        retried = await library.new_attempt(session, bad["photo_id"])
         await library.fail(
             session,
             bad["photo_id"],
-            photo.attempt_id if photo.status != "FAILED" else await _again(session, bad),
+            retried,
             code="truncated",
             error="the file ends early",
             permanent=True,
@@ -138,10 +147,6 @@ async def test_failures_are_listed_with_their_cause(bench: Workbench, tmp_path: 
         (error,) = (await service.errors(session, job.job_id)).errors
     assert (error.path, error.cause) == (bad["path"], "the file ends early")
     assert error.photo_id == bad["photo_id"]
-
-
-async def _again(session, message):  # type: ignore[no-untyped-def]
-    return await library.new_attempt(session, message["photo_id"])
 
 
 async def test_told_twice_counts_once(bench: Workbench, tmp_path: Path) -> None:
@@ -305,6 +310,31 @@ async def test_only_one_scans_a_job(bench: Workbench, tmp_path: Path) -> None:
             await bench.run(job_id)
     await bench.run(job_id)
     assert (await bench.status(job_id)).published == 1
+
+
+async def test_a_scan_that_fails_again_and_again_fails_the_job(
+    bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(jobs, "_take_in", broken)
+    job_id = await bench.order(tmp_path)
+    event = FolderToIngest(job_id=job_id)
+    message = message_of(event)
+    for attempt, status in ((1, "SCANNED"), (jobs.MAX_ATTEMPTS, "FAILED")):
+        delivery = Delivery(
+            **vars(message),
+            group=jobs.GROUP,
+            attempt=attempt,
+            lost=0,
+            receipt=None,
+            enqueued_at=now(),
+        )
+        with pytest.raises(RuntimeError):
+            await jobs.take_in_folder(Context(bench.db, bench.transport, delivery), event)
+        assert (await bench.status(job_id)).status == status
+    assert (await bench.status(job_id)).failure == "RuntimeError: a bug"
 
 
 async def test_a_folder_that_is_gone_fails_the_job(bench: Workbench, tmp_path: Path) -> None:

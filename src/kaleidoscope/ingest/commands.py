@@ -252,7 +252,7 @@ def list_jobs(
         return
     table = Table(box=None, header_style="dim")
     for column in ("job", "ordered", "status", "done", "folder"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column != "folder")
     for job in jobs:
         done = f"{job.processed + job.failed}/{job.photos}"
         when = f"{job.created_at.astimezone():%Y-%m-%d %H:%M}"

@@ -85,7 +85,7 @@ async def _alone(db: Database, job_id: UUID) -> AsyncIterator[None]:
         key = {"job": f"ingest:{job_id}"}
         lock = text("SELECT pg_try_advisory_lock(hashtextextended(:job, 0))")
         if not (await connection.execute(lock, key)).scalar_one():
-            raise Retry(timedelta(seconds=10), "another worker scans this job", count=False)
+            raise Retry(timedelta(seconds=3), "another worker scans this job", count=False)
         try:
             yield
         finally:
