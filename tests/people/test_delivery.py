@@ -245,7 +245,7 @@ async def test_a_confirmed_face_that_is_not_found_again_stays(album: Album) -> N
 async def test_racing_founders_make_one_person(album: Album) -> None:
     """Eight writers deliver photos of the same new person at once, round after round."""
     for person in range(100):
-        photos = [await album.add() for _ in range(8)]
+        photos = await asyncio.gather(*(album.add() for _ in range(8)))
         callbacks = [
             album.callback(photo, [detection(face(person, view))])
             for view, photo in enumerate(photos)

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageOps
 
 from kaleidoscope.kernel import paths
-from kaleidoscope.kernel.errors import Invalid, UnreadableMedia
+from kaleidoscope.kernel.errors import Invalid, KaleidoscopeError
 from kaleidoscope.ml.decode import decode
 
 MARGIN = 0.35  # of the face's size, around it
@@ -46,10 +46,8 @@ def save(sheet: Image.Image, path: Path) -> None:
 
 def _tile(cut: Cut, side: int) -> Image.Image:
     try:
-        photo = decode(
-            Path(paths.to_bytes(cut.path).decode("utf-8", "surrogateescape")), max_side=LONGEST_SIDE
-        )
-    except (UnreadableMedia, OSError):
+        photo = decode(paths.to_bytes(cut.path), max_side=LONGEST_SIDE)
+    except KaleidoscopeError:  # gone, or no longer readable
         return _crossed(side)
     scale = photo.image.shape[1] / photo.width
     x1, y1, x2, y2 = (v * scale for v in cut.bbox)
