@@ -152,7 +152,7 @@ async def consolidate(db: Database) -> dict[str, int] | None:
         wants_index = await healing.wants_index(session, pack)
     if wants_index:
         await build_index(db, pack)
-    if not round_.changed:
+    if round_ is None:
         return None
     plan = await asyncio.to_thread(healing.plan, round_)
     done = {"changed": len(round_.changed), "merged": 0, "placed": 0}

@@ -102,7 +102,8 @@ def split(before: State, person: int, faces: Collection[int], founded: int) -> S
 
 
 def rename(before: State, person: int, name: str | None) -> State:
-    """The person is called so; none takes the name away."""
+    """The person is called so; None or blanks take the name away."""
+    name = (name or "").strip() or None
     if name is not None and len(name) > LONGEST_NAME:
         raise Invalid(f"a name has at most {LONGEST_NAME} characters, this one {len(name)}")
     return replace(

@@ -57,7 +57,7 @@ async def split(
     person = (await _living(session, [person]))[person]
     # Checked against the state first, so that a refused split founds nobody.
     changes.split(await ledger.load_state(session, [person]), person, face_ids, founded=0)
-    founded = (await persons.found_persons(session, [name], standing_for=person))[0]
+    founded = (await persons.found_persons(session, [None], standing_for=person))[0]
     before = await ledger.load_state(session, [person])
     after = changes.split(before, person, face_ids, founded)
     after = changes.rename(after, founded, name)
@@ -69,7 +69,7 @@ async def rename(session: AsyncSession, person: int, name: str | None) -> Event:
     await locks.lock_identity(session, alone=True)
     person = (await _living(session, [person]))[person]
     before = await ledger.load_persons(session, [person])
-    after = changes.rename(before, person, (name or "").strip() or None)
+    after = changes.rename(before, person, name)
     return await record(session, "rename", PERSON, before, after, person_id=person)
 
 

@@ -28,6 +28,8 @@ from kaleidoscope.people.service import matching
 from kaleidoscope.people.service.changes import Event, record
 from kaleidoscope.people.settings import PeopleSettings
 
+FEW = 2000  # changed persons whose neighbours are searched for one by one
+
 
 @dataclass(frozen=True)
 class Round:
@@ -52,16 +54,16 @@ class Plan:
     faces: list[int]
 
 
-async def look(session: AsyncSession, pack: Pack) -> Round:
-    """What has changed since the last round, and what it has to be compared with."""
+async def look(session: AsyncSession, pack: Pack) -> Round | None:
+    """What has changed since the last round, and what it has to be compared with; None: nothing."""
     version = await healing.version(session)
     changed = await healing.changed_persons(session, pack.name)
+    if not changed:
+        return None
     library = await matching.size(session, pack.name)
     limits = matching.limits(pack, library.persons)
-    some: list[int] | None = None
-    if not changed:
-        some = []
-    elif library.persons > load(PeopleSettings).exact_up_to:
+    some: list[int] | None = None  # all: reading a large library is faster than many searches
+    if library.persons > load(PeopleSettings).exact_up_to and len(changed) <= FEW:
         some = await _neighbours(session, pack, changed, limits.merge, library)
     means = await search.read_means(session, pack.name, pack.dimension, some)
     ids = means.ids.tolist()
