@@ -96,3 +96,14 @@ async def test_a_room_may_give_up_a_message_by_its_own_rules(
         await service.revive(session, ids=[number])
     await relay(db, transport)
     assert len(await claim(transport)) == len(await claim(transport, "others")) == 1
+
+
+async def test_what_a_room_gives_up_is_told_on_the_topic_for_it(
+    db: Database, transport: PostgresTransport
+) -> None:
+    await transport.subscribe("said-dlq", "repairs")
+    async with db.transaction() as session:
+        await service.dead_letter(session, "said", "k", {"n": 1}, "fell")
+    await relay(db, transport)
+    (told,) = await transport.claim("said-dlq", "repairs", 10, consumer="one", visibility=LONG)
+    assert told.payload == {"n": 1, "cause": "fell"}

@@ -14,6 +14,8 @@ from kaleidoscope.bus.publish import publish_messages
 from kaleidoscope.bus.rules import storable
 from kaleidoscope.kernel.errors import Invalid
 
+DLQ = "-dlq"
+
 
 async def dead_letter(
     session: AsyncSession,
@@ -27,8 +29,11 @@ async def dead_letter(
 ) -> int:
     """Lay down a message that a room gave up by rules of its own; answers the dead letter's id.
 
-    `history`: [{time, consumer, error}] of the attempts. Revived, it goes to every group.
+    `history`: [{time, consumer, error}] of the attempts. Revived, it goes to every group. A copy
+    with the cause goes out on the topic `<topic>-dlq`, for whoever wants to hear of it.
     """
+    copy = {**payload, "cause": storable(cause)}
+    await publish_messages(session, [Message(topic=topic + DLQ, key=key, payload=copy)])
     return await queries.add_dead_letter(
         session,
         message_id=message_id or uuid4(),
