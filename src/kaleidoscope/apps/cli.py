@@ -6,23 +6,29 @@ are imported when they are run: the terminal stays quick.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kaleidoscope.apps import state
 from kaleidoscope.apps import up as supervision
 from kaleidoscope.apps.supervisor import Wishes
 from kaleidoscope.ingest import commands as ingest_commands
+from kaleidoscope.kernel.clock import run_once
 from kaleidoscope.kernel.errors import KaleidoscopeError
 from kaleidoscope.kernel.settings import data_dir, load
-from kaleidoscope.kernel.terminal import emit, fail
+from kaleidoscope.kernel.terminal import emit, fail, open_database, run
 from kaleidoscope.library import commands as library_commands
 from kaleidoscope.ops import commands as ops_commands
 from kaleidoscope.people import commands as people_commands
+from kaleidoscope.people import jobs as people_jobs
 
 app = typer.Typer(
     help="Kaleidoscope: every photo filed safely, every person one id, on your own machines.",
@@ -30,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-services = typer.Typer(help="Run one service by itself.", no_args_is_help=True)
+separate = typer.Typer(help="Run one service by itself.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Port = Annotated[int | None, typer.Option(help="Instead of the port of the settings.")]
 
@@ -80,7 +86,7 @@ def down(json: Json = False) -> None:
     emit({"stopped": stopped} if json else ("stopped" if stopped else "nothing was running"), json)
 
 
-@services.command()
+@separate.command()
 def api(port: Port = None) -> None:
     """The HTTP API."""
     from kaleidoscope.apps.api import main
@@ -88,7 +94,7 @@ def api(port: Port = None) -> None:
     main(port)
 
 
-@services.command()
+@separate.command()
 def mlserver(port: Port = None) -> None:
     """The ML service: looks at photos."""
     from kaleidoscope.apps.mlserver import main
@@ -96,7 +102,7 @@ def mlserver(port: Port = None) -> None:
     main(port)
 
 
-@services.command()
+@separate.command()
 def worker() -> None:
     """A worker: handles messages. Run as many as you like."""
     from kaleidoscope.apps.worker import main
@@ -104,7 +110,7 @@ def worker() -> None:
     main()
 
 
-@services.command()
+@separate.command()
 def scheduler() -> None:
     """The scheduler: retries, stuck photos, hashes, consolidation."""
     from kaleidoscope.apps.scheduler import main
@@ -112,9 +118,27 @@ def scheduler() -> None:
     main()
 
 
-app.add_typer(services, name="run")
+@contextmanager
+def _services() -> Iterator[str]:
+    """The URL of an API that runs. At the end persons are settled, as the clock would soon do:
+    what is shown or exported next is final, and the services may stop.
+    """
+    with supervision.ensure_running() as api_url:
+        yield api_url
+        if state.is_held():
+            run(_settle_persons())
+
+
+async def _settle_persons() -> None:
+    (job,) = people_jobs.CLOCK
+    async with open_database() as db:
+        while not await run_once(db, job):  # noqa: ASYNC110 - the scheduler is at it
+            await asyncio.sleep(0.1)
+
+
+app.add_typer(separate, name="run")
 app.command()(ops_commands.status)
-app.command("ingest")(ingest_commands.ingest_command(supervision.ensure_running))
+app.command("ingest")(ingest_commands.ingest_command(_services))
 app.add_typer(ingest_commands.app, name="jobs")
 app.add_typer(people_commands.app, name="people")
 app.add_typer(library_commands.app, name="photos")
