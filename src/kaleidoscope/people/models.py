@@ -179,7 +179,7 @@ class PersonVector(Base):
             literal_column("(mean::vector(128))").label("mean"),
             postgresql_using="hnsw",
             postgresql_ops={"mean": "vector_ip_ops"},
-            postgresql_with={"m": 16, "ef_construction": 128},
+            postgresql_with={"m": 24, "ef_construction": 128},
             postgresql_where=text("pack = 'builtin' AND count > 0"),
         ),
         {"comment": "Count, sum and mean of a person's face vectors, one row a person and pack"},

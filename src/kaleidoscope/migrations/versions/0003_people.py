@@ -120,7 +120,7 @@ CREATE TABLE person_vectors (
     CONSTRAINT fk_person_vectors_person_id FOREIGN KEY(person_id) REFERENCES persons (id)
 );
 CREATE INDEX ix_person_vectors_mean_builtin ON person_vectors
-    USING hnsw ((mean::vector(128)) vector_ip_ops) WITH (m = 16, ef_construction = 128)
+    USING hnsw ((mean::vector(128)) vector_ip_ops) WITH (m = 24, ef_construction = 128)
     WHERE pack = 'builtin' AND count > 0;
 COMMENT ON TABLE person_vectors
     IS 'Count, sum and mean of a person''s face vectors, one row a person and pack';

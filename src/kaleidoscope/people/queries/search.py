@@ -14,6 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from kaleidoscope.people.rules.matching import Vectors
 
+GRAPH_BYTES = 600  # of the search graph beside a vector
+MOST_MEMORY = 4 * 1024 * 1024  # kilobytes that building an index may take
 COPY_HEAD, COPY_TAIL = 19, -2  # signature, flags and extension length; the closing mark
 
 
@@ -172,16 +174,27 @@ async def has_index(session: AsyncSession, pack: str) -> bool:
 
 async def build_index(connection: AsyncConnection, pack: str, dimension: int) -> None:
     """Build the pack's search index anew, beside running work (outside any transaction)."""
-    name = '"' + index_name(pack).replace('"', '""') + '"'
-    await connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}".replace(":", "\\:")))
-    await connection.execute(
-        text(
-            f"CREATE INDEX CONCURRENTLY {name.replace(':', chr(92) + ':')} ON person_vectors"
-            f" USING hnsw ((mean::vector({int(dimension)})) vector_ip_ops)"
-            " WITH (m = 16, ef_construction = 128)"
-            f" WHERE pack = {_literal(pack)} AND count > 0"
-        )
+    name = '"' + index_name(pack).replace('"', '""').replace(":", "\\:") + '"'
+    count = await connection.execute(
+        text("SELECT count(*) FROM person_vectors WHERE pack = :pack AND count > 0"),
+        {"pack": pack},
     )
+    # A graph that outgrows this memory is finished on disk, many times more slowly.
+    kilobytes = int(count.scalar_one() * (4 * dimension + GRAPH_BYTES) * 1.2) // 1024
+    memory = min(max(kilobytes, 64 * 1024), MOST_MEMORY)
+    await connection.execute(text(f"SET maintenance_work_mem = {memory}"))
+    try:
+        await connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
+        await connection.execute(
+            text(
+                f"CREATE INDEX CONCURRENTLY {name} ON person_vectors"
+                f" USING hnsw ((mean::vector({int(dimension)})) vector_ip_ops)"
+                " WITH (m = 24, ef_construction = 128)"
+                f" WHERE pack = {_literal(pack)} AND count > 0"
+            )
+        )
+    finally:
+        await connection.execute(text("RESET maintenance_work_mem"))
 
 
 @dataclass(frozen=True)
