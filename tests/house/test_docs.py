@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from kaleidoscope.apps.registry import import_models
 
 from kaleidoscope.apps import reference
+from kaleidoscope.apps.registry import import_models
 from kaleidoscope.kernel.db import Base
 
 ROOT = Path(__file__).parents[2]
