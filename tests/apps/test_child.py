@@ -49,7 +49,7 @@ async def test_what_is_killed_is_started_again(make: Make, said: list[str]) -> N
     os.kill(first, signal.SIGKILL)
     await _until(lambda: thing.status.pid not in (None, first))
     assert said == ["thing was killed by SIGKILL; started again"]
-    assert thing.status.restarts == 1 and not thing.is_looping
+    assert thing.status.restarts == 1 and thing.status.trouble is None
     await thing.stop(5)
     await keeping
     assert thing.status.state == "stopped"
@@ -61,9 +61,21 @@ async def test_a_crash_loop_is_told_with_its_cause(
     monkeypatch.setattr(child, "LONGEST_DELAY", 0.01)
     thing = make("raise SystemExit('no such port')")
     keeping = asyncio.create_task(thing.keep())
-    await _until(lambda: thing.is_looping)
+    await _until(lambda: thing.status.trouble is not None)
     assert "3 times in a row: no such port" in said[-1]
     assert str(thing.log) in said[-1]
+    thing.kill()
+    keeping.cancel()
+
+
+async def test_what_cannot_be_started_is_tried_again(
+    make: Make, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thing = make("")
+    monkeypatch.setattr(thing, "_command", ["/no/such/program"])
+    keeping = asyncio.create_task(thing.keep())
+    await _until(lambda: len(said) >= 2)
+    assert "thing does not start" in said[0] and "/no/such/program" in said[0]
     thing.kill()
     keeping.cancel()
 

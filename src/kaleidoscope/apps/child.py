@@ -65,12 +65,15 @@ class Child:
         failures = 0
         while not self._stopping:
             began = time.monotonic()
-            code = await self._run()
+            try:
+                end = _how(await self._run())
+            except OSError as error:  # no memory, no process, no disk
+                end = f"does not start: {error}"
             if self._stopping:
                 break
             failures = 1 if time.monotonic() - began > HEALTHY_AFTER else failures + 1
             delay = delay_after(failures)
-            self._report(code, failures, delay)
+            self._report(end, failures, delay)
             await asyncio.sleep(delay)
         self._set("stopped", None)
 
@@ -93,11 +96,6 @@ class Child:
         """End it at once."""
         self._stopping = True
         self._signal(signal.SIGKILL)
-
-    @property
-    def is_looping(self) -> bool:
-        """Whether it ended several times in a row as soon as it was started."""
-        return self.status.trouble is not None
 
     async def _run(self) -> int:
         rotate(self.log)
@@ -130,16 +128,13 @@ class Child:
             rotate(self.log)
             await asyncio.sleep(ROTATE_EVERY)
 
-    def _report(self, code: int, failures: int, delay: float) -> None:
+    def _report(self, end: str, failures: int, delay: float) -> None:
         self.status.restarts += 1
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        last = tail(self.log)
         if failures >= LOOPING_AFTER:
-            self.status.trouble = f"{how}, {failures} times in a row: {last}"
+            self.status.trouble = f"{end}, {failures} times in a row: {tail(self.log)}"
             self._say(f"{self.name} {self.status.trouble} (see {self.log}); again in {delay:.0f} s")
         else:
-            self.status.trouble = None
-            self._say(f"{self.name} {how}; started again")
+            self._say(f"{self.name} {end}; started again")
         self._set("waiting", None)
 
     def _set(self, now: str, pid: int | None) -> None:
@@ -151,6 +146,10 @@ class Child:
         if self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
+
+
+def _how(code: int) -> str:
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
 
 
 def rotate(log: Path) -> None:

@@ -72,6 +72,10 @@ def up(
     json: Json = False,
 ) -> None:
     """Start everything and keep it running until Ctrl-C."""
+    if detach and ingest is not None:
+        raise typer.BadParameter("in the background nobody sees it: use `kaleidoscope ingest`")
+    if once and ingest is None:
+        raise typer.BadParameter("--once needs --ingest FOLDER")
     wishes = Wishes(port=port, ingest=ingest, once=once)
     if not detach:
         raise typer.Exit(supervision.up(wishes))

@@ -7,11 +7,14 @@ import os
 import shutil
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 from rich.console import Console
+from rich.text import Text
+from sqlalchemy.exc import SQLAlchemyError
 
 from kaleidoscope.apps import state
 from kaleidoscope.apps.child import Child
@@ -22,14 +25,15 @@ from kaleidoscope.kernel import migrate
 from kaleidoscope.kernel.clock import now
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
-from kaleidoscope.kernel.errors import KaleidoscopeError, SettingsError, Unavailable
+from kaleidoscope.kernel.errors import SettingsError, Unavailable
 from kaleidoscope.kernel.settings import KernelSettings, config_file, data_dir, load
 from kaleidoscope.kernel.web import check_listen_address
 from kaleidoscope.ml.settings import MlSettings
 from kaleidoscope.ops.service import Health, Heartbeat, services
 
 READY_WITHIN = 300.0  # seconds; at the very first start the models are converted, too
-LOOK = 0.5  # seconds between looks at the database
+LOOK = 0.5  # seconds between looks at what is watched
+DATABASE_PAUSE = 5.0  # seconds between two tries to start a database that does not
 GRACE = {"scheduler": 10.0, "worker": 15.0, "mlserver": 10.0, "api": 10.0}  # in stopping order
 ANY_PORT = 200  # how many ports after the default are tried
 
@@ -115,16 +119,15 @@ class Supervisor:
     async def _keep_database(self, embedded: EmbeddedPostgres) -> None:
         while True:
             await asyncio.sleep(LOOK)
-            if await asyncio.to_thread(embedded.running_url) is not None:
-                continue
-            say("the database has died; starting it again")
             try:
-                await asyncio.to_thread(embedded.start)
+                if await asyncio.to_thread(embedded.running_url) is None:
+                    say("the database has died; starting it again")
+                    await asyncio.to_thread(embedded.start)
                 self._database_trouble = None
-            except KaleidoscopeError as error:
-                self._database_trouble = error.message
-                say(f"[red]the database does not start: {error.message}[/]")
-                await asyncio.sleep(5)
+            except Exception as error:  # whatever it is: it is tried again
+                self._database_trouble = str(error)
+                say(f"the database does not start: {error}", style="red")
+                await asyncio.sleep(DATABASE_PAUSE)
 
     # -- the services
 
@@ -149,7 +152,10 @@ class Supervisor:
             self._tasks.append(asyncio.create_task(child.keep(), name=f"keep {name}"))
 
     def _note(self) -> None:
-        state.write(self._up)
+        try:
+            state.write(self._up)
+        except OSError as error:  # the disk is full, perhaps: the services matter more
+            say(f"cannot note what is running: {error}", style="red")
 
     async def _health(self) -> Health:
         trouble = {n: c.status.trouble for n, c in self._children.items() if c.status.trouble}
@@ -163,47 +169,59 @@ class Supervisor:
         return Health("OK", f"watching {', '.join(self._children)}")
 
     async def _until_ready(self, db: Database) -> None:
-        """Wait until every service works, not merely runs."""
-        began = time.monotonic()
-        missing = set(self._children)
-        async with httpx.AsyncClient(timeout=30) as client:
-            while missing:
-                missing -= {name for name in missing if await self._is_ready(name, client, db)}
-                looping = [c for c in self._children.values() if c.is_looping]
-                if looping and time.monotonic() - began > 5:
-                    child = looping[0]
-                    raise Unavailable(
-                        f"{child.name} {child.status.trouble}", hint=f"see {child.log}"
-                    )
-                if time.monotonic() - began > READY_WITHIN:
-                    raise Unavailable(
-                        f"not ready after {READY_WITHIN:.0f} s: {', '.join(sorted(missing))}",
-                        hint=f"their logs are in {state.log_dir()}",
-                    )
-                await asyncio.sleep(0.1)
+        """Wait until every service works, not merely runs. Raises `Unavailable`."""
+        async with httpx.AsyncClient(timeout=60) as client:
+            probes = [self._probe(name, client, db) for name in self._children]
+            ready = asyncio.gather(*probes)
+            began = time.monotonic()
+            try:
+                while not ready.done():
+                    self._give_up_where_hopeless(time.monotonic() - began)
+                    await asyncio.wait([ready], timeout=LOOK)
+            finally:
+                ready.cancel()
+                with suppress(asyncio.CancelledError):
+                    await ready
         self._up.ready = True
-        state.write(self._up)
+        self._note()
 
-    async def _is_ready(self, name: str, client: httpx.AsyncClient, db: Database) -> bool:
-        probes = {
+    def _give_up_where_hopeless(self, waited: float) -> None:
+        for child in self._children.values():
+            if child.status.trouble:
+                raise Unavailable(f"{child.name} {child.status.trouble}", hint=f"see {child.log}")
+        if waited > READY_WITHIN:
+            raise Unavailable(
+                f"the services are not ready after {READY_WITHIN:.0f} s",
+                hint=f"their logs are in {state.log_dir()}",
+            )
+
+    async def _probe(self, name: str, client: httpx.AsyncClient, db: Database) -> None:
+        """Ask a service until it answers well; those without HTTP, until their heart beats."""
+        urls = {
             "api": f"{self._up.api_url}/health/ready",
             "mlserver": f"{self._up.ml_url}/health",
         }
-        try:
-            if name in probes:
-                return (await client.get(probes[name])).is_success
-            async with db.transaction() as session:
-                return any(
-                    service.service_name.startswith(name)
-                    and service.last_heartbeat > self._up.started_at
-                    for service in await services(session)
-                )
-        except (httpx.HTTPError, OSError):
-            return False
+        while True:
+            with suppress(httpx.HTTPError, OSError, SQLAlchemyError):
+                if name not in urls:
+                    answers = await self._beats(name, db)
+                else:
+                    answers = (await client.get(urls[name])).is_success
+                if answers:
+                    return
+            await asyncio.sleep(0.1)
+
+    async def _beats(self, name: str, db: Database) -> bool:
+        async with db.transaction() as session:
+            return any(
+                service.service_name.startswith(name)
+                and service.last_heartbeat > self._up.started_at
+                for service in await services(session)
+            )
 
     def _welcome(self) -> None:
         took = (now() - self._up.started_at).total_seconds()
-        say(f"[bold green]ready[/] in {took:.1f} s at [bold]{self._up.api_url}[/]")
+        say(f"ready in {took:.1f} s at {self._up.api_url}", style="bold green")
         say(f"ML service {self._up.ml_url} · logs {state.log_dir()}")
 
     async def _serve(self) -> int:
@@ -230,9 +248,10 @@ class Supervisor:
                 await process.wait()
 
 
-def say(line: str) -> None:
+def say(line: str, *, style: str = "") -> None:
     """A line for whoever looks at the console."""
-    console.print(f"[dim]{now().astimezone():%H:%M:%S}[/] {line}", soft_wrap=True, highlight=False)
+    told = Text.assemble((f"{now().astimezone():%H:%M:%S} ", "dim"), (line, style))
+    console.print(told, soft_wrap=True)
 
 
 def _url(listener: socket.socket) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from kaleidoscope.apps import state
-from kaleidoscope.apps.process import PARENT, command, end_with_parent
+from kaleidoscope.apps.process import PARENT, begin, command
 from kaleidoscope.apps.supervisor import READY_WITHIN, Supervisor, Wishes, console, say
 from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
 from kaleidoscope.kernel.errors import Unavailable
@@ -31,7 +31,7 @@ def up(wishes: Wishes) -> int:
 
     Answers the exit code; raises `Conflict` when this data folder is already served.
     """
-    end_with_parent()
+    begin("supervisor")
     with state.only_one():
         state.end_leftovers()  # of one that was killed: they hold its ports
         try:
@@ -49,7 +49,7 @@ async def _up(wishes: Wishes) -> int:
             supervisor.kill()
         told.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     work = asyncio.create_task(supervisor.run())
     waiting = asyncio.create_task(told.wait())
