@@ -18,6 +18,7 @@ from kaleidoscope.kernel.errors import Conflict
 def _up(**services: state.Service) -> state.Up:
     return state.Up(
         pid=os.getpid(),
+        born=psutil.Process().create_time(),
         started_at=now(),
         api_url="http://127.0.0.1:8420",
         ml_url="http://127.0.0.1:8421",
@@ -44,6 +45,14 @@ def test_the_file_is_believed_only_while_its_writer_lives(data_dir: Path) -> Non
         assert found is not None and found.pid == os.getpid()
     assert state.running() is None
     assert state.last() is not None
+
+
+def test_the_file_of_the_one_before_is_not_believed(data_dir: Path) -> None:
+    """A new supervisor holds the lock and has written nothing; the old one's id may be anybody."""
+    state.write(_up().model_copy(update={"born": 1.0}))
+    with state.only_one():
+        assert state.is_held()
+        assert state.running() is None
 
 
 def test_the_file_is_for_its_owner_alone(data_dir: Path) -> None:

@@ -32,9 +32,10 @@ class Service(BaseModel):
 
 
 class Up(BaseModel):
-    """A running supervisor."""
+    """A running supervisor. `born` is its process's start time."""
 
     pid: int
+    born: float
     started_at: datetime
     ready: bool = False
     api_url: str
@@ -92,7 +93,8 @@ def is_held() -> bool:
 
 def running() -> Up | None:
     """The supervisor that is alive; None if there is none, or it has not written anything yet."""
-    return last() if is_held() else None
+    up = last() if is_held() else None
+    return up if up is not None and _process(up.pid, up.born) else None
 
 
 def last() -> Up | None:
@@ -124,14 +126,23 @@ def end_leftovers(grace: float = 5.0) -> int:
     before = last()
     left: list[psutil.Process] = []
     for service in before.services.values() if before else ():
-        with suppress(psutil.Error):
-            process = psutil.Process(service.pid or -1)
-            if abs(process.create_time() - service.born) < 1.0:
+        process = _process(service.pid, service.born)
+        if process is not None:
+            with suppress(psutil.Error):
                 process.terminate()
-                left.append(process)
+            left.append(process)
     _, stubborn = psutil.wait_procs(left, timeout=grace)
     for process in stubborn:
         with suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(stubborn, timeout=grace)
     return len(left)
+
+
+def _process(pid: int | None, born: float) -> psutil.Process | None:
+    """The process of that id if it is the one that was born then."""
+    try:
+        process = psutil.Process(-1 if pid is None else pid)
+        return process if abs(process.create_time() - born) < 1.0 else None
+    except (psutil.Error, ValueError):
+        return None

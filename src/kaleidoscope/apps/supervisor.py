@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 from rich.console import Console
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
@@ -62,6 +63,7 @@ class Supervisor:
         }
         self._up = state.Up(
             pid=os.getpid(),
+            born=psutil.Process().create_time(),
             started_at=now(),
             api_url=_url(self._listeners["api"]),
             ml_url=_url(self._listeners["mlserver"]),

@@ -72,13 +72,13 @@ def down() -> bool:
     if not state.is_held():
         left = state.end_leftovers()
         state.forget()
-        return bool(left) or _stop_left_database()
+        return _stop_left_database() or left > 0
     began = time.monotonic()
     asked = 0
     while state.is_held():
         waited = time.monotonic() - began
-        # Asked a second time, it kills its services.
-        if (running := state.last()) and asked < (1 if waited < DOWN_WITHIN / 2 else 2):
+        wanted = 1 if waited < DOWN_WITHIN / 2 else 2  # asked again, it kills its services
+        if asked < wanted and (running := state.running()):
             with suppress(ProcessLookupError):
                 os.kill(running.pid, signal.SIGTERM)
             asked += 1
@@ -89,6 +89,7 @@ def down() -> bool:
 
 
 def _stop_left_database() -> bool:
+    """Stop the embedded PostgreSQL of a supervisor that was killed, if it is still there."""
     embedded = EmbeddedPostgres(data_dir() / "postgres")
     if embedded.running_url() is None:
         return False
