@@ -1,6 +1,6 @@
 """Photos per second of the whole product, against what a `face_recognition` user writes.
 
-usage: bench_pipeline.py FOLDER [--photos 200] [--side 1024]
+usage: bench_pipeline.py [FOLDER] [--photos 200] [--side 1024]
 
 Baseline, in the same run and over the same photos: the calls that `face_recognition.face_locations`
 (its default HOG detector, one upsampling) and `face_encodings` make, through dlib itself, one
@@ -26,6 +26,8 @@ from PIL import Image, ImageOps
 from product import started
 
 HELP = argparse.RawTextHelpFormatter
+ROOT = Path(__file__).parents[1]
+SHARED = Path(os.environ.get("KALEIDOSCOPE_SHARED", ROOT.parent / "shared"))
 ENDINGS = {".jpg", ".jpeg", ".png"}
 
 
@@ -33,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", default=SHARED / "faces" / "photos")
     parser.add_argument("--photos", type=int, default=200)
     parser.add_argument("--side", type=int, default=1024)
     options = parser.parse_args()
