@@ -7,7 +7,6 @@ the measure by which a face joins a person, so that the two agree about who is w
 from __future__ import annotations
 
 import heapq
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -50,15 +49,15 @@ def near_pairs(means: Vectors, changed: NDArray[np.intp], least: float) -> list[
 
     `means` is [persons, dimension], sum / count.
     """
-    pairs: set[tuple[int, int]] = set()
+    found = [np.zeros((0, 2), np.intp)]
     step = max(1, min(BLOCK, 200_000_000 // max(1, len(means))))
     for start in range(0, len(changed), step):
         rows = changed[start : start + step]
-        for a, b in np.argwhere(means[rows] @ means.T >= least):
-            i, j = int(rows[a]), int(b)
-            if i != j:
-                pairs.add((min(i, j), max(i, j)))
-    return sorted(pairs)
+        one, other = np.nonzero(means[rows] @ means.T >= least)
+        found.append(np.sort(np.stack([rows[one], other], axis=1), axis=1))
+    pairs = np.concatenate(found)
+    pairs = np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
+    return [(i, j) for i, j in pairs.tolist()]
 
 
 def consolidate(
@@ -75,58 +74,61 @@ def consolidate(
     differently named persons are never merged. Of two, the named one survives, then the one with
     more faces, then the older id.
     """
-    sums = {i: means[i].astype(np.float64) * c.count for i, c in enumerate(clusters)}
-    counts = {i: c.count for i, c in enumerate(clusters)}
-    names = {i: c.name for i, c in enumerate(clusters)}
-    index = {c.person_id: i for i, c in enumerate(clusters)}
-    foes = {
-        i: {index[p] for p in apart.get(c.person_id, ()) if p in index}
-        for i, c in enumerate(clusters)
-    }
-    near: dict[int, set[int]] = {}
-    heap: list[tuple[float, int, int]] = []
+    pairs = list(pairs)
+    rows = sorted({i for pair in pairs for i in pair})
+    place = {row: i for i, row in enumerate(rows)}
+    who = [clusters[row] for row in rows]
+    index = {c.person_id: i for i, c in enumerate(who)}
+    foes = [{index[p] for p in apart.get(c.person_id, ()) if p in index} for c in who]
+    names = [c.name for c in who]
+    counts = np.array([c.count for c in who], np.float64)
+    sums = means[rows].astype(np.float64) * counts[:, None]
+    alive = np.ones(len(rows), bool)
+    near: list[set[int]] = [set() for _ in rows]
+    grown = [0] * len(rows)
+    heap: list[tuple[float, int, int, int]] = []
 
-    def similarity(a: int, b: int) -> float:
-        return float(sums[a] @ sums[b]) / (counts[a] * counts[b])
+    def offer(a: int, others: Sequence[int]) -> None:
+        """Keep those of `others` that may be one with `a`.
 
-    def margin(a: int, b: int) -> float:
-        doublings = math.log2(min(counts[a], counts[b]))
-        return similarity(a, b) - least - CAUTION * (1 - least) * doublings
+        The rest need not be looked at again: an average reaches `least` only where one of its
+        parts does, and that part has links of its own.
+        """
+        values = sums[others] @ sums[a] / (counts[others] * counts[a])
+        for b, value in zip(others, values.tolist(), strict=True):
+            if value >= least and b not in foes[a] and not _differ(names[a], names[b]):
+                near[a].add(b)
+                near[b].add(a)
+                heapq.heappush(heap, (-value, a, b, grown[a] + grown[b]))
+            else:
+                near[a].discard(b)
+                near[b].discard(a)
 
-    def offer(a: int, b: int) -> None:
-        near.setdefault(a, set()).add(b)
-        near.setdefault(b, set()).add(a)
-        value = margin(a, b)
-        if value >= 0 and b not in foes[a] and not _differ(names[a], names[b]):
-            heapq.heappush(heap, (-value, a, b))
-
-    for a, b in pairs:
-        offer(a, b)
+    linked: dict[int, list[int]] = {}
+    for one, other in pairs:
+        linked.setdefault(place[one], []).append(place[other])
+    for a, others in linked.items():
+        offer(a, others)
     merges: list[Merge] = []
     while heap:
-        value, a, b = heapq.heappop(heap)
-        if a not in sums or b not in sums or -value != margin(a, b):
-            continue  # one of them has grown or gone since
-        if b in foes[a] or _differ(names[a], names[b]):
-            continue
-        kept, gone = sorted(
-            (a, b), key=lambda i: (names[i] is None, -counts[i], clusters[i].person_id)
-        )
-        merges.append(
-            Merge(clusters[kept].person_id, clusters[gone].person_id, similarity(kept, gone))
-        )
-        sums[kept] = sums[kept] + sums.pop(gone)
-        counts[kept] += counts.pop(gone)
+        value, a, b, then = heapq.heappop(heap)
+        if not (alive[a] and alive[b] and b in near[a]) or then != grown[a] + grown[b]:
+            continue  # one has gone, or grown: then a newer offer stands further down
+        kept, gone = sorted((a, b), key=lambda i: (names[i] is None, -counts[i], who[i].person_id))
+        merges.append(Merge(who[kept].person_id, who[gone].person_id, -value))
+        sums[kept] += sums[gone]
+        counts[kept] += counts[gone]
         names[kept] = names[kept] or names[gone]
-        for foe in foes.pop(gone):
+        alive[gone] = False
+        grown[kept] += 1
+        for foe in foes[gone]:
             foes[foe].discard(gone)
             foes[foe].add(kept)
             foes[kept].add(foe)
-        around = (near[kept] | near.pop(gone)) - {kept, gone}
-        for other in around:
-            if other in sums:
-                near[other].discard(gone)
-                offer(kept, other)
+        around = (near[kept] | near[gone]) - {kept, gone}
+        for other in near[gone]:
+            near[other].discard(gone)
+        offer(kept, sorted(around))
     return merges
 
 
