@@ -44,7 +44,7 @@ setup: .venv/ready
 
 # The stamp is older than what it was made from: install anew, else nothing is to do.
 .venv/ready: pyproject.toml uv.lock $(UV)
-	UV_PYTHON_DOWNLOADS=never $(UV) sync --frozen --quiet --python .uv/bin/python
+	UV_PYTHON_DOWNLOADS=never $(UV) sync --frozen --quiet --compile-bytecode --python .uv/bin/python
 	@touch $@
 
 $(UV):
