@@ -183,18 +183,16 @@ async def build_index(connection: AsyncConnection, pack: str, dimension: int) ->
     kilobytes = int(count.scalar_one() * (4 * dimension + GRAPH_BYTES) * 1.2) // 1024
     memory = min(max(kilobytes, 64 * 1024), MOST_MEMORY)
     await connection.execute(text(f"SET maintenance_work_mem = {memory}"))
-    try:
-        await connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
-        await connection.execute(
-            text(
-                f"CREATE INDEX CONCURRENTLY {name} ON person_vectors"
-                f" USING hnsw ((mean::vector({int(dimension)})) vector_ip_ops)"
-                " WITH (m = 24, ef_construction = 128)"
-                f" WHERE pack = {_literal(pack)} AND count > 0"
-            )
+    await connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
+    await connection.execute(
+        text(
+            f"CREATE INDEX CONCURRENTLY {name} ON person_vectors"
+            f" USING hnsw ((mean::vector({int(dimension)})) vector_ip_ops)"
+            " WITH (m = 24, ef_construction = 128)"
+            f" WHERE pack = {_literal(pack)} AND count > 0"
         )
-    finally:
-        await connection.execute(text("RESET maintenance_work_mem"))
+    )
+    await connection.execute(text("RESET maintenance_work_mem"))
 
 
 @dataclass(frozen=True)
