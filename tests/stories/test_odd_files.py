@@ -24,7 +24,7 @@ EXPLAINED = {
 
 
 def test_odd_and_broken_files(make_product: Callable[..., Product], shared: Path) -> None:
-    media = shared / "media"
+    media = (shared / "media").resolve()
     product = make_product("data", KALEIDOSCOPE_INGEST_ROOTS=str(media))
     product.up()
     job = product.ingest(media)
