@@ -9,18 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from manifest import MANIFEST_ERRS
 from product import Product
 
 from kaleidoscope.ingest.settings import IngestSettings
-
-# Rows where the manifest is wrong or the files are none of ours, each with its reason.
-EXPLAINED = {
-    "formats/libavif__abc_color_irot_alpha_NOirot.avif": "irot 90°: displayed 256 × 512",
-    "formats/pillow__rot1mir1.avif": "irot 90° and imir: displayed 640 × 427, its words upright",
-    "formats/pillow__rot3mir0.avif": "irot 270°: displayed 640 × 427, its words upright",
-    "synthetic/formats/exif.avif": "irot 270°: displayed 200 × 300, as exif.heic in the manifest",
-    "raw/photoprism__canon_eos_6d.dng": "256 × 171 is its preview; the raw photo is 1224 × 816",
-}
 
 
 def test_odd_and_broken_files(make_product: Callable[..., Product], shared: Path) -> None:
@@ -40,7 +32,7 @@ def test_odd_and_broken_files(make_product: Callable[..., Product], shared: Path
         judged += 1
         if verdict:
             wrong.append(f"{row['path']}: {verdict}")
-    unexplained = [line for line in wrong if line.partition(":")[0] not in EXPLAINED]
+    unexplained = [line for line in wrong if line.partition(":")[0] not in MANIFEST_ERRS]
     print(*wrong, sep="\n")
     print(
         f"{judged} files, {len(wrong)} disagree, {len(wrong) - len(unexplained)} of them explained"
