@@ -81,3 +81,30 @@ async def test_each_problem_is_healed_by_its_own_success(
 async def test_an_asset_that_is_gone_takes_nothing_with_it(db: Database) -> None:
     await note(db, Happened(7, "dated"), Happened(7, "hashed", "failed", error="it is gone"))
     assert not await rows(db, EVENTS) and not await rows(db, PROBLEMS)
+
+
+async def test_recognition_and_other_passes_leave_each_other_s_errors_alone(
+    db: Database, write: Write, register: Register, ledger: Ledger
+) -> None:
+    first, copy = await register([write("a.jpg", b"a"), write("b.jpg", b"a")])
+    await note(db, Happened(first.photo_id, "thumbnailed", "failed", error="no JPEG"))
+    attempt = first.attempt_id
+    async with db.transaction() as session:
+        await library.fail(session, first.photo_id, attempt, code="decode", error="no faces")
+    errors = {name: p.error_message for name, p in (await ledger()).items()}
+    assert errors == {"a.jpg": "no faces; no JPEG", "b.jpg": "no faces"}
+    async with db.transaction() as session:
+        await library.reprocess(session, [copy.photo_id])
+        await library.finish(session, first.photo_id, None, faces=0)
+    photos = await ledger()
+    assert (photos["a.jpg"].has_errors, photos["a.jpg"].error_message) == (True, "no JPEG")
+    assert (photos["b.jpg"].has_errors, photos["b.jpg"].error_message) == (False, None)
+
+
+async def test_other_content_has_no_problems_yet(
+    db: Database, write: Write, register: Register, ledger: Ledger
+) -> None:
+    (photo,) = await register([write("a.jpg", b"a")])
+    await note(db, Happened(photo.photo_id, "thumbnailed", "failed", error="no JPEG"))
+    await register([write("a.jpg", b"other", time=1_800_000_000)])
+    assert not (await ledger())["a.jpg"].has_errors

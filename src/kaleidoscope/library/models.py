@@ -195,7 +195,7 @@ class MediaAsset(Base):
         Boolean, server_default=FALSE, comment="Something failed and has not been healed"
     )
     error_message: Mapped[str | None] = mapped_column(
-        Text, comment="What is wrong: the open problems' errors, recognition's first"
+        Text, comment="What failed and is not healed yet, recognition's error first"
     )
     geocoded_at: Mapped[datetime | None] = mapped_column(
         INSTANT, comment="When is_geocoded became true"

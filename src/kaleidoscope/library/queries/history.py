@@ -71,6 +71,13 @@ CLOSE = text(
 )
 
 
+WAITING = (
+    "EXISTS (SELECT FROM asset_problems p WHERE p.photo_id = m.photo_id AND p.what = '{}'"
+    " AND (p.retry_at IS NULL OR p.retry_at > now()))"
+)
+"""Whether what failed of asset `m` is not to be tried again yet."""
+
+
 async def insert(session: AsyncSession, events: Sequence[Event]) -> None:
     """One row an event, but for failures that are known; unknown assets are left out."""
     await session.execute(

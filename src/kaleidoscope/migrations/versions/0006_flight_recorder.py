@@ -102,9 +102,11 @@ CREATE TRIGGER asset_problems_healed AFTER DELETE ON asset_problems
 """
 
 KNOWN = """
-INSERT INTO asset_problems (photo_id, what, error_code, error, failures, since, failed_at)
+INSERT INTO asset_problems
+    (photo_id, what, error_code, error, failures, since, failed_at, retry_at)
 SELECT photo_id, CASE WHEN status = 'FAILED' THEN 'recognised' ELSE 'hashed' END, 'failed',
-    coalesce(error_message, 'failed'), greatest(retry_count, 1), updated_at, updated_at
+    coalesce(error_message, 'failed'), greatest(retry_count, 1), updated_at, updated_at,
+    CASE WHEN status = 'FAILED' THEN next_retry_at ELSE now() END
 FROM media_assets WHERE has_errors
 """
 
@@ -114,7 +116,7 @@ COMMENT = "COMMENT ON COLUMN media_assets.error_message IS '{}'"
 def upgrade() -> None:
     for statements in (TABLES, TRIGGERS, KNOWN):
         op.execute(statements)
-    op.execute(COMMENT.format("What is wrong: the open problems'' errors, recognition''s first"))
+    op.execute(COMMENT.format("What failed and is not healed yet, recognition''s error first"))
 
 
 def downgrade() -> None:
