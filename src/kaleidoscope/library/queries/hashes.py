@@ -55,6 +55,19 @@ async def unhashed(session: AsyncSession, after: int, limit: int) -> list[Unhash
     return [Unhashed(**row._mapping) for row in rows]
 
 
+async def unhashed_one(session: AsyncSession, photo_id: int) -> Unhashed | None:
+    """This asset, if it has no hash yet."""
+    rows = await session.execute(
+        text(
+            "SELECT photo_id, final_path AS path, size_bytes AS size, modified_at"
+            " FROM media_assets WHERE file_hash IS NULL AND photo_id = :photo"
+        ),
+        {"photo": photo_id},
+    )
+    row = rows.one_or_none()
+    return Unhashed(**row._mapping) if row else None
+
+
 async def lock(session: AsyncSession) -> None:
     """One transaction at a time decides who is whose duplicate."""
     key = "SELECT pg_advisory_xact_lock(hashtextextended('library:hashes', 0))"
