@@ -41,7 +41,7 @@ from kaleidoscope.library.service import ScannedFile
 
 SIZE = (4000, 3000)
 ENCODERS: Sequence[tuple[str, str, dict[str, Any]]] = (
-    ("JPEG 82", "JPEG", {"quality": 82, "optimize": True}),
+    ("JPEG 82", "JPEG", {"quality": 82}),
     ("WebP 80, method 0", "WEBP", {"quality": 80, "method": 0}),
     ("WebP 80, method 2", "WEBP", {"quality": 80, "method": 2}),
     ("WebP 80, method 4", "WEBP", {"quality": 80, "method": 4}),
