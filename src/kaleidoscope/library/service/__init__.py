@@ -21,6 +21,7 @@ from kaleidoscope.library.service.attempts import (
 )
 from kaleidoscope.library.service.curation import curate
 from kaleidoscope.library.service.derivatives import Derivative, derivative, thumbnail_pending
+from kaleidoscope.library.service.geocoding import geocode_pending, place_of
 from kaleidoscope.library.service.hashing import hash_pending
 from kaleidoscope.library.service.history import Happened, history, note
 from kaleidoscope.library.service.ledger import (
@@ -37,7 +38,6 @@ from kaleidoscope.library.service.ledger import (
     stream,
     stuck,
 )
-from kaleidoscope.library.service.places import geocode_pending, place
 from kaleidoscope.library.service.registration import (
     Plan,
     Refused,
@@ -78,7 +78,7 @@ __all__ = [
     "note",
     "page",
     "photo_ids",
-    "place",
+    "place_of",
     "plan",
     "register",
     "reprocess",

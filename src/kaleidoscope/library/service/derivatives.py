@@ -73,6 +73,8 @@ async def derivative(db: Database, photo_id: int, kind: Kind) -> Derivative:
                 raise NotFound("the file has changed since it was scanned")
         path = disk.path_of(asset.file_hash, kind)
         if not await asyncio.to_thread(path.is_file):
+            if asset.waits_for is not None:
+                raise NotFound(asset.waits_for)
             await _make_now(db, asset)
     except disk.StorageProblem:
         raise
