@@ -465,3 +465,25 @@ def test_killed_at_any_moment_no_name_has_half_a_picture(data_dir: Path, tmp_pat
         for path in [*disk.folder().rglob("*.webp"), *disk.folder().rglob("*.jpg")]:
             assert shown(path) == ["red", "green", "blue", "white"]
     assert list(disk.folder().rglob("*.jpg"))
+
+
+async def test_what_belongs_to_no_photo_any_more_is_removed(
+    db: Database, write: Write, register: Register, ledger: Ledger
+) -> None:
+    await register([write("a.jpg", picture(quarters())), write("b.jpg", picture(quarters(300)))])
+    await make(db)
+    before = {name: photo.file_hash for name, photo in (await ledger()).items()}
+    await register([write("a.jpg", picture(quarters(500)), time=1_800_000_000)])
+    assert not (await ledger())["a.jpg"].is_thumbnailed
+    await make(db)
+    after = (await ledger())["a.jpg"].file_hash
+    assert disk.are_made(before["a.jpg"]) and disk.are_made(after)
+    for path in disk.folder().rglob("*-*"):
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    removed = [
+        await library.sweep_derivatives(db, shard=int(file_hash[:2], 16))
+        for file_hash in sorted({before["a.jpg"], before["b.jpg"], after})
+    ]
+    assert sum(done.get("removed", 0) for done in removed) == 1
+    assert not disk.are_made(before["a.jpg"])
+    assert disk.are_made(before["b.jpg"]) and disk.are_made(after)

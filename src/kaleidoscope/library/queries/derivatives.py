@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -96,6 +96,18 @@ async def done(session: AsyncSession, made: Sequence[Made]) -> list[int]:
             "widths": [m.width for m in made],
             "heights": [m.height for m in made],
         },
+    )
+    return list(rows.scalars())
+
+
+async def unknown(session: AsyncSession, hashes: Collection[str]) -> list[str]:
+    """Those of these contents that no asset has."""
+    rows = await session.execute(
+        text(
+            "SELECT hash FROM unnest(CAST(:hashes AS text[])) AS g (hash)"
+            " WHERE NOT EXISTS (SELECT FROM media_assets m WHERE m.file_hash = g.hash)"
+        ),
+        {"hashes": list(hashes)},
     )
     return list(rows.scalars())
 

@@ -20,7 +20,12 @@ from kaleidoscope.library.service.attempts import (
     time_out,
 )
 from kaleidoscope.library.service.curation import curate
-from kaleidoscope.library.service.derivatives import Derivative, derivative, thumbnail_pending
+from kaleidoscope.library.service.derivatives import (
+    Derivative,
+    derivative,
+    sweep_derivatives,
+    thumbnail_pending,
+)
 from kaleidoscope.library.service.geocoding import geocode_pending, place_of
 from kaleidoscope.library.service.hashing import hash_pending
 from kaleidoscope.library.service.history import Happened, history, note
@@ -87,6 +92,7 @@ __all__ = [
     "set_person_ids",
     "stream",
     "stuck",
+    "sweep_derivatives",
     "thumbnail_pending",
     "time_out",
 ]
