@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.kernel.db import sql
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ HEALED = (
 async def unhashed(session: AsyncSession, after: int, limit: int) -> list[Unhashed]:
     """The next assets without a hash, in the order of their ids."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT photo_id, final_path AS path, size_bytes AS size, modified_at"
             " FROM media_assets WHERE file_hash IS NULL AND photo_id > :after"
             " ORDER BY photo_id LIMIT :limit"
@@ -62,13 +64,13 @@ async def unhashed(session: AsyncSession, after: int, limit: int) -> list[Unhash
 async def lock(session: AsyncSession) -> None:
     """One transaction at a time decides who is whose duplicate."""
     key = "SELECT pg_advisory_xact_lock(hashtextextended('library:hashes', 0))"
-    await session.execute(text(key))
+    await session.execute(sql(key))
 
 
 async def firsts(session: AsyncSession, hashes: Iterable[str]) -> dict[str, int]:
     """The first asset of each content that the ledger has, held until the transaction ends."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT photo_id, file_hash FROM media_assets"
             " WHERE file_hash = ANY(:hashes) AND duplicate_of IS NULL"
             " ORDER BY photo_id FOR NO KEY UPDATE"
@@ -81,7 +83,7 @@ async def firsts(session: AsyncSession, hashes: Iterable[str]) -> dict[str, int]
 async def write(session: AsyncSession, hashed: Sequence[Hashed]) -> None:
     """Hashes of assets that are the first with their content; a file changed since is left out."""
     await session.execute(
-        text(f"UPDATE media_assets m SET file_hash = g.file_hash, {HEALED}{GIVEN}"),
+        sql(f"UPDATE media_assets m SET file_hash = g.file_hash, {HEALED}{GIVEN}"),
         _given(hashed, {}),
     )
 
@@ -94,7 +96,7 @@ async def write_duplicates(
     What recognition found in one by itself stays shown until the first one's outcome is.
     """
     rows = await session.execute(
-        text(
+        sql(
             f"UPDATE media_assets m SET file_hash = g.file_hash, duplicate_of = g.first, {HEALED},"
             " next_retry_at = NULL, retry_count = 0,"
             " status = CASE WHEN m.status = 'PROCESSED' THEN m.status ELSE 'READY' END"
@@ -108,7 +110,7 @@ async def write_duplicates(
 async def note_error(session: AsyncSession, errors: Mapping[int, str]) -> int:
     """Why files could not be hashed, where no other error stands; answers how many are new."""
     rows = await session.execute(
-        text(
+        sql(
             "UPDATE media_assets m SET has_errors = true, error_message = g.message"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:messages AS text[])) AS g (id, message)"
             " WHERE m.photo_id = g.id AND NOT m.has_errors AND m.file_hash IS NULL"
@@ -122,7 +124,7 @@ async def note_error(session: AsyncSession, errors: Mapping[int, str]) -> int:
 async def mirror(session: AsyncSession, first: int) -> Sequence[Row[Any]]:
     """Show an asset's outcome on its duplicates: their photo_id and attempt_id."""
     rows = await session.execute(
-        text(
+        sql(
             "UPDATE media_assets d SET status = f.status, next_retry_at = f.next_retry_at,"
             " retry_count = f.retry_count, person_ids = f.person_ids, no_faces = f.no_faces,"
             " width = f.width, height = f.height, mime_type = f.mime_type,"
@@ -139,7 +141,7 @@ async def mirror(session: AsyncSession, first: int) -> Sequence[Row[Any]]:
 async def part_from(session: AsyncSession, gone: Sequence[int]) -> list[int]:
     """Give the duplicates of assets with new content a first one among themselves; answers it."""
     rows = await session.execute(
-        text(
+        sql(
             "WITH heirs AS (SELECT duplicate_of AS gone, min(photo_id) AS heir FROM media_assets"
             "  WHERE duplicate_of = ANY(:gone) GROUP BY duplicate_of)"
             " UPDATE media_assets m SET duplicate_of = nullif(h.heir, m.photo_id) FROM heirs h"
