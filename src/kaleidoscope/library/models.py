@@ -101,6 +101,11 @@ class MediaAsset(Base):
             "duplicate_of",
             postgresql_where=text("duplicate_of IS NOT NULL"),
         ),
+        Index(
+            "ix_media_assets_unthumbnailed",
+            "photo_id",
+            postgresql_where=text("NOT is_thumbnailed AND file_hash IS NOT NULL"),
+        ),
         Index("ix_media_assets_unhashed", "photo_id", postgresql_where=text("file_hash IS NULL")),
         Index(
             "ix_media_assets_next_retry_at",
@@ -195,7 +200,7 @@ class MediaAsset(Base):
         Boolean, server_default=FALSE, comment="Something failed and has not been healed"
     )
     error_message: Mapped[str | None] = mapped_column(
-        Text, comment="What failed: recognition while FAILED, else reading the file"
+        Text, comment="What failed and is not healed yet, recognition's error first"
     )
     geocoded_at: Mapped[datetime | None] = mapped_column(
         INSTANT, comment="When is_geocoded became true"
@@ -291,3 +296,123 @@ class ProcessingAttempt(Base):
     result: Mapped[dict[str, Any] | None] = mapped_column(
         JSONB(none_as_null=True), comment="What its callback was answered; a repeated one gets this"
     )
+
+
+class AssetEvent(Base):
+    """One thing that happened to an asset, or failed to."""
+
+    __tablename__ = "asset_events"
+    __table_args__ = (
+        CheckConstraint("outcome IN ('ok', 'failed', 'skipped')", name="outcome"),
+        CheckConstraint("(outcome = 'failed') = (error IS NOT NULL)", name="error"),
+        Index("ix_asset_events_photo_id", "photo_id", "event_id"),
+        {
+            "comment": "What happened to each asset, beside recognition's own attempts and "
+            "custody's moves"
+        },
+    )
+
+    event_id: Mapped[int] = mapped_column(
+        BigInteger,
+        Identity(),
+        primary_key=True,
+        comment="Number of the event, in the order they were noted",
+    )
+    photo_id: Mapped[int] = mapped_column(
+        BigInteger,
+        ForeignKey("media_assets.photo_id", ondelete="CASCADE"),
+        comment="The asset it happened to",
+    )
+    happened_at: Mapped[datetime] = mapped_column(
+        INSTANT, server_default=NOW, comment="When it was noted"
+    )
+    what: Mapped[str] = mapped_column(
+        Text, comment="received, hashed, filed, dated, thumbnailed …: library.service.history.What"
+    )
+    outcome: Mapped[str] = mapped_column(
+        Text, server_default=text("'ok'"), comment="ok, failed or skipped"
+    )
+    duration_ms: Mapped[int | None] = mapped_column(
+        Integer, comment="How long it took, where that was measured"
+    )
+    error_code: Mapped[str | None] = mapped_column(Text, comment="Why it failed, for machines")
+    error: Mapped[str | None] = mapped_column(Text, comment="Why it failed, for people")
+    detail: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB(none_as_null=True), comment="What else is worth knowing of it, by its kind"
+    )
+
+
+class AssetProblem(Base):
+    """What one pass has against an asset, until it has succeeded."""
+
+    __tablename__ = "asset_problems"
+    __table_args__ = (
+        CheckConstraint("failures > 0", name="failures"),
+        Index("ix_asset_problems_what", "what", "error_code"),
+        {
+            "comment": "What is wrong with an asset now: one row a pass that failed and has not "
+            "been healed"
+        },
+    )
+
+    photo_id: Mapped[int] = mapped_column(
+        BigInteger,
+        ForeignKey("media_assets.photo_id", ondelete="CASCADE"),
+        primary_key=True,
+        comment="The asset",
+    )
+    what: Mapped[str] = mapped_column(
+        Text, primary_key=True, comment="What failed, as asset_events has it"
+    )
+    error_code: Mapped[str] = mapped_column(Text, comment="Why it failed last, for machines")
+    error: Mapped[str] = mapped_column(Text, comment="Why it failed last, for people")
+    failures: Mapped[int] = mapped_column(
+        Integer, server_default=text("1"), comment="Failures since it last succeeded or was revived"
+    )
+    since: Mapped[datetime] = mapped_column(
+        INSTANT, server_default=NOW, comment="When it failed first"
+    )
+    failed_at: Mapped[datetime] = mapped_column(
+        INSTANT, server_default=NOW, comment="When it failed last"
+    )
+    retry_at: Mapped[datetime | None] = mapped_column(
+        INSTANT, comment="When it is tried again; null: by a person's word, or by rules of its own"
+    )
+
+
+class AssetPlace(Base):
+    """Where an asset was taken, by name."""
+
+    __tablename__ = "asset_places"
+    __table_args__ = (
+        CheckConstraint("country_code ~ '^[A-Z]{2}$'", name="country_code"),
+        CheckConstraint("distance_km >= 0", name="distance_km"),
+        CheckConstraint(
+            "city IS NOT NULL OR num_nonnulls(district, region, country, distance_km) = 0",
+            name="no_place",
+        ),
+        Index("ix_asset_places_city", "country_code", "region", "city"),
+        {
+            "comment": "The name of each asset's position, by an offline gazetteer; nulls: no "
+            "place is near"
+        },
+    )
+
+    photo_id: Mapped[int] = mapped_column(
+        BigInteger,
+        ForeignKey("media_assets.photo_id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+        comment="The asset, which has a position",
+    )
+    city: Mapped[str | None] = mapped_column(Text, comment="The town it was taken in or near")
+    district: Mapped[str | None] = mapped_column(
+        Text, comment="The nearest named place, where that is not the city itself"
+    )
+    region: Mapped[str | None] = mapped_column(Text, comment="State, province or the like")
+    country: Mapped[str | None] = mapped_column(Text, comment="Name of the country, in English")
+    country_code: Mapped[str | None] = mapped_column(Text, comment="Two letters of ISO 3166")
+    distance_km: Mapped[Decimal | None] = mapped_column(
+        Numeric, comment="From the position to the middle of the city"
+    )
+    source: Mapped[str] = mapped_column(Text, comment="Which names, and which version of them")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from kaleidoscope.library.outside.files import modified_at
 from kaleidoscope.library.queries.attempts import Held
+from kaleidoscope.library.service.again import retry
 from kaleidoscope.library.service.attempts import (
     attempt_result,
     begin_attempt,
@@ -18,7 +19,10 @@ from kaleidoscope.library.service.attempts import (
     retry_due,
     time_out,
 )
+from kaleidoscope.library.service.curation import curate
+from kaleidoscope.library.service.derivatives import Derivative, derivative, thumbnail_pending
 from kaleidoscope.library.service.hashing import hash_pending
+from kaleidoscope.library.service.history import Happened, history, note
 from kaleidoscope.library.service.ledger import (
     attempts,
     by_path,
@@ -33,6 +37,7 @@ from kaleidoscope.library.service.ledger import (
     stream,
     stuck,
 )
+from kaleidoscope.library.service.places import geocode_pending, place
 from kaleidoscope.library.service.registration import (
     Plan,
     Refused,
@@ -43,6 +48,8 @@ from kaleidoscope.library.service.registration import (
 )
 
 __all__ = [
+    "Derivative",
+    "Happened",
     "Held",
     "Plan",
     "Refused",
@@ -55,23 +62,31 @@ __all__ = [
     "change_status",
     "count_known",
     "counts",
+    "curate",
+    "derivative",
     "fail",
     "failed",
     "finish",
+    "geocode_pending",
     "get",
     "get_many",
     "hash_pending",
+    "history",
     "lock",
     "modified_at",
     "new_attempt",
+    "note",
     "page",
     "photo_ids",
+    "place",
     "plan",
     "register",
     "reprocess",
+    "retry",
     "retry_due",
     "set_person_ids",
     "stream",
     "stuck",
+    "thumbnail_pending",
     "time_out",
 ]
