@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from kaleidoscope.kernel.secrets import HEADER, service_secret
 
@@ -17,6 +16,8 @@ def client(**options: Any) -> httpx.AsyncClient:
     takes several requests. As many are open as are asked for, no proxy is used, and no redirect is
     followed: the secret goes to the address given and nowhere else.
     """
+    from httpx_aiohttp import AiohttpTransport  # here: the terminal, which calls nobody, is quicker
+
     limits = httpx.Limits(max_connections=0)  # aiohttp's word for no limit
     options.setdefault("transport", AiohttpTransport(limits=limits))
     return httpx.AsyncClient(headers={HEADER: service_secret()}, trust_env=False, **options)
