@@ -19,6 +19,7 @@ from kaleidoscope.library.service.attempts import (
     time_out,
 )
 from kaleidoscope.library.service.hashing import hash_pending
+from kaleidoscope.library.service.history import Happened, note
 from kaleidoscope.library.service.ledger import (
     attempts,
     by_path,
@@ -43,6 +44,7 @@ from kaleidoscope.library.service.registration import (
 )
 
 __all__ = [
+    "Happened",
     "Held",
     "Plan",
     "Refused",
@@ -64,6 +66,7 @@ __all__ = [
     "lock",
     "modified_at",
     "new_attempt",
+    "note",
     "page",
     "photo_ids",
     "plan",
