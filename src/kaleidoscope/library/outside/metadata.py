@@ -15,13 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
-from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from PIL import ImageFile, IptcImagePlugin
 
-from kaleidoscope.kernel.errors import KaleidoscopeError
+from kaleidoscope.kernel.errors import KaleidoscopeError, Unavailable, UnreadableMedia
 from kaleidoscope.kernel.paths import to_bytes, to_text
 from kaleidoscope.library.outside import blocks, exif, xmp
 from kaleidoscope.library.rules import dates, names
@@ -31,6 +30,8 @@ from kaleidoscope.ml.files import opened
 from kaleidoscope.ml.sniff import HEAD, is_raw, sniff
 
 Plain = dict[str, Any]
+Listings = dict[str, dict[str, str]]
+"""By folder: the files in it that may be sidecars, as `names.folded` has them."""
 
 MAX_SIDECAR = 16 << 20
 RESCUE = 512 << 10  # of a file that no decoder opens: where its EXIF may still be found
@@ -61,14 +62,21 @@ class _Found:
     content_id: str | None = None
     is_motion_photo: bool = False
     error: str | None = None
+    error_code: str | None = None
+
+    def went_wrong(self, error: str, code: str = UnreadableMedia.code) -> None:
+        """Note the first thing that is wrong with the file."""
+        if self.error is None:
+            self.error, self.error_code = error, code
 
 
 def read_files(tasks: Sequence[Plain]) -> list[Plain]:
     """`read_file` of each: one hand-over to a child carries many."""
-    return [read_file(task) for task in tasks]
+    listings: Listings = {}
+    return [read_file(task, listings) for task in tasks]
 
 
-def read_file(task: Plain) -> Plain:
+def read_file(task: Plain, listings: Listings | None = None) -> Plain:
     """The metadata of one file, as plain data.
 
     `task`: `path` (spelled by `kernel.paths.to_text`), `mime_type`, `media_type` (photo, video),
@@ -77,47 +85,46 @@ def read_file(task: Plain) -> Plain:
     `width` and `height` as displayed, `orientation`, `duration_seconds`, `frame_rate`, `location`
     ({lat, lon}), `candidates` (each `source`, `at`, `offset_minutes`, `confidence`; the first of a
     source), `camera_make`, `camera_model`, `camera_serial`, `content_id`, `is_motion_photo`,
-    `error`.
+    `error` and its `error_code` (unreadable-media: the content; else the file was not reached).
     """
     found = _Found()
     try:
         with opened(to_bytes(task["path"])) as (file, name):
             _read_media(file, name, task, found)
     except KaleidoscopeError as error:
-        found.error = error.message
+        found.went_wrong(error.message, error.code)
+    except OSError as error:
+        found.went_wrong(f"{task['path']}: {error.strerror or error}", Unavailable.code)
     except Exception as error:  # decoders raise anything; a batch goes on
-        found.error = f"{task['path']}: cannot be read: {type(error).__name__}: {error}"
-    for sidecar in _sidecars(task):
+        found.went_wrong(f"{task['path']}: cannot be read: {type(error).__name__}: {error}")
+    for sidecar in _sidecars(task, {} if listings is None else listings):
         with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
             _read_sidecar(sidecar, found)
     return _answer(found, task)
 
 
-def sidecars_beside(path: str) -> list[str]:
-    """The files beside a media file that hold its metadata: XMP, Takeout JSON."""
+def sidecars_beside(path: str, listings: Listings) -> list[str]:
+    """The files beside a media file that hold its metadata: XMP, Takeout JSON.
+
+    `listings` keeps what was seen in each folder.
+    """
     folder, _, name = path.rpartition("/")
-    try:
-        with os.scandir(to_bytes(folder) or b"/") as listing:
-            entries = [to_text(entry.name) for entry in listing]
-    except OSError:
-        return []
-    candidates = [e for e in entries if e.lower().endswith((".xmp", ".json"))]
-    return [f"{folder}/{other}" for other in names.sidecars_of(name, candidates)]
+    if folder not in listings:
+        with suppress(OSError), os.scandir(to_bytes(folder) or b"/") as entries:
+            listings[folder] = names.folded(to_text(entry.name) for entry in entries)
+    return [f"{folder}/{other}" for other in names.sidecars_of(name, listings.get(folder, {}))]
 
 
 # Photos
 
 
 def _read_media(file: BinaryIO, name: str, task: Plain, found: _Found) -> None:
-    head = file.read(HEAD)
-    known = sniff(head, task.get("name") or name)
-    if known is None:
-        _rescue(file, found)
-        found.error = f"{name}: is neither a photo nor a video that is known here"
-        return
-    mime, media_type = known
-    if media_type == "video":
+    mime, media_type = sniff(file.read(HEAD), task.get("name") or name) or (None, None)
+    if media_type == "video" or (mime is None and task.get("media_type") == "video"):
         _read_video(file, name, found)
+    elif mime is None:
+        found.went_wrong(f"{name}: is neither a photo nor a video that is known here")
+        _rescue(file, found)
     elif is_raw(mime):
         _read_raw(file, name, mime, found)
     else:
@@ -140,7 +147,8 @@ def _read_photo(file: BinaryIO, name: str, mime: str, found: _Found) -> None:
             elif mime != "image/tiff" and found.orientation in _TURNED:
                 found.width, found.height = found.height, found.width
     except Exception as error:  # Pillow raises anything: struct.error, KeyError, SyntaxError …
-        found.error = f"{name}: its header cannot be read: {str(error) or type(error).__name__}"
+        cause = f"no decoder here reads {mime}" if mime not in decode.FORMATS else str(error)
+        found.went_wrong(f"{name}: its header cannot be read: {cause or type(error).__name__}")
         _rescue(file, found)
     if mime in _IN_BOXES:
         _take_boxes(file, found)
@@ -172,14 +180,15 @@ def _read_raw(file: BinaryIO, name: str, mime: str, found: _Found) -> None:
     try:
         _take_exif(_raw_facts(file, mime), found)
     except Exception as error:
-        found.error = f"{name}: its metadata cannot be read: {str(error) or type(error).__name__}"
+        cause = str(error) or type(error).__name__
+        found.went_wrong(f"{name}: its metadata cannot be read: {cause}")
         _rescue(file, found)
     try:
         found.width, found.height, taken = decode.raw_header(file)
         if taken is not None and not found.candidates:
             found.candidates.append(Candidate("raw:DateTimeOriginal", taken, None, "high"))
     except Exception as error:
-        found.error = found.error or f"{name}: the raw photo cannot be opened: {error}"
+        found.went_wrong(f"{name}: the raw photo cannot be opened: {error}")
 
 
 def _raw_facts(file: BinaryIO, mime: str) -> exif.Facts:
@@ -271,7 +280,7 @@ def _read_video(file: BinaryIO, name: str, found: _Found) -> None:
         found.duration, found.frame_rate = info.duration, info.frame_rate
         tags = info.tags
     except KaleidoscopeError as error:
-        found.error = error.message
+        found.went_wrong(error.message, error.code)
         tags = video.tags_open(file)
     _take_tags(tags, found)
     _take_boxes(file, found)
@@ -315,9 +324,9 @@ def _iso_6709(written: str) -> tuple[float, float] | None:
 # Sidecars
 
 
-def _sidecars(task: Plain) -> list[str]:
+def _sidecars(task: Plain, listings: Listings) -> list[str]:
     given = task.get("sidecars")
-    return sidecars_beside(task["path"]) if given is None else list(given)
+    return sidecars_beside(task["path"], listings) if given is None else list(given)
 
 
 def _read_sidecar(path: str, found: _Found) -> None:
@@ -346,8 +355,9 @@ def _take_takeout(document: Plain, found: _Found) -> None:
 def _answer(found: _Found, task: Plain) -> Plain:
     place = found.location
     return {
-        "width": found.width,
-        "height": found.height,
+        **dates.NOTHING,
+        "width": found.width or None,
+        "height": found.height or None,
         "orientation": found.orientation,
         "duration_seconds": found.duration,
         "frame_rate": found.frame_rate,
@@ -359,38 +369,21 @@ def _answer(found: _Found, task: Plain) -> Plain:
         "content_id": found.content_id,
         "is_motion_photo": found.is_motion_photo,
         "error": found.error,
+        "error_code": found.error_code,
     }
 
 
 def _all_candidates(found: _Found, task: Plain) -> list[Candidate]:
     """Every date that is possible, one a source."""
     zone = _zone_at(found.location) or _zone(task.get("zone") or "")
-    told = [*found.candidates, *(_told(source, at, zone) for source, at in found.instants)]
-    told += outer_candidates(task.get("name") or task["path"], task.get("modified_at"), zone)
+    told = [*found.candidates, *(dates.told(*one, zone) for one in found.instants)]
+    told += names.outer_candidates(task.get("name") or task["path"], task.get("modified_at"), zone)
     now = datetime.now(UTC)
     first: dict[str, Candidate] = {}
     for candidate in told:
         if dates.possible(candidate.at, now):
             first.setdefault(candidate.source, dates.guarded(candidate))
     return list(first.values())
-
-
-def outer_candidates(name: str, modified_at: str | None, zone: tzinfo | None) -> list[Candidate]:
-    """The dates that a file's name and its modification time tell, without opening it."""
-    told = []
-    named = names.date_in(PurePosixPath(name).name)
-    if named is not None:
-        told.append(_told("name", named.at, zone) if named.offset is not None else named)
-    if modified_at:
-        instant = datetime.fromisoformat(modified_at).astimezone(UTC).replace(tzinfo=None)
-        told.append(Candidate("mtime", *dates.local(instant, zone), "low"))
-    return told
-
-
-def _told(source: str, instant: datetime, zone: tzinfo | None) -> Candidate:
-    """An instant as the clocks there showed it. Where "there" is not known, little is."""
-    sure = zone is not None or source == "takeout:photoTakenTime"
-    return Candidate(source, *dates.local(instant, zone), "medium" if sure else "low")
 
 
 def _zone_at(place: tuple[float, float] | None) -> tzinfo | None:

@@ -44,6 +44,24 @@ SOURCES = (
 UTC_SOURCES = frozenset({"quicktime:CreateDate", "gps:GPSDateTime", "takeout:photoTakenTime"})
 """Sources that tell an instant, not what a clock on a wall showed."""
 
+NOTHING: Mapping[str, Any] = {
+    "width": None,
+    "height": None,
+    "orientation": None,
+    "duration_seconds": None,
+    "frame_rate": None,
+    "location": None,
+    "candidates": [],
+    "camera_make": None,
+    "camera_model": None,
+    "camera_serial": None,
+    "content_id": None,
+    "is_motion_photo": False,
+    "error": None,
+    "error_code": None,
+}
+"""What `outside.metadata.read_file` answers of a file that says nothing."""
+
 FIRST_PHOTOGRAPH = datetime(1826, 1, 1)
 TOLERANCE = timedelta(days=1)  # clocks and zones: so far ahead of ours a date may be
 WEST, EAST = timedelta(hours=-12), timedelta(hours=14)
@@ -57,6 +75,7 @@ _WRITTEN = re.compile(
     r"(?![\d:])",
     re.ASCII,
 )
+_SHIFT = re.compile(r"([+-]?)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
 _OFFSET = re.compile(r"\s*(?:(Z)|([+-])(\d{1,2}):?(\d{2}))\s*", re.ASCII)
 
 
@@ -81,19 +100,24 @@ class Chosen:
 
 
 def choose(candidates: Sequence[Candidate]) -> Chosen:
-    """The most trusted date: by confidence, then by source, then the earliest.
+    """The most trusted date.
 
     Where it does not say how far its clock was ahead of UTC, a source that tells the instant
     (GPS, a video's header) may.
     """
     if not candidates:
         return Chosen(None, None, NO_SOURCE, "low")
-    best = min(
+    best = ranked(candidates)[0]
+    offset = best.offset if best.offset is not None else _implied_offset(best, candidates)
+    return Chosen(best.at, offset, best.source, best.confidence)
+
+
+def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """The most trusted first: by confidence, then by source, then the earliest."""
+    return sorted(
         candidates,
         key=lambda c: (_WEIGHT[c.confidence], _RANK.get(c.source, len(_RANK)), c.at),
     )
-    offset = best.offset if best.offset is not None else _implied_offset(best, candidates)
-    return Chosen(best.at, offset, best.source, best.confidence)
 
 
 def possible(at: datetime, now: datetime) -> bool:
@@ -142,6 +166,19 @@ def read_offset(written: str) -> timedelta | None:
     return signed if WEST <= (signed := -offset if match[2] == "-" else offset) <= EAST else None
 
 
+def read_shift(written: str) -> timedelta | None:
+    """A shift of a clock such as +1h30m, -2d or 45s; None: it is none."""
+    match = _SHIFT.fullmatch(written.strip())
+    if match is None or not any(match.groups()[1:]):
+        return None
+    days, hours, minutes, seconds = (int(n or 0) for n in match.groups()[1:])
+    try:
+        shift = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    except OverflowError:
+        return None
+    return -shift if match[1] == "-" else shift
+
+
 def with_fraction(at: datetime, written: str) -> datetime:
     """The date with the fraction of a second that a field of its own gives ("7": 0.7 s)."""
     digits = written.partition("\0")[0].strip()
@@ -152,6 +189,15 @@ def local(instant: datetime, zone: tzinfo | None) -> tuple[datetime, timedelta]:
     """Wall clock and offset of an instant (naive UTC) in a zone; None: UTC itself."""
     there = instant.replace(tzinfo=UTC).astimezone(zone or UTC)
     return there.replace(tzinfo=None), there.utcoffset() or timedelta(0)
+
+
+def told(source: str, instant: datetime, zone: tzinfo | None) -> Candidate:
+    """An instant (naive UTC) as the clocks there showed it. Where "there" is not known, little is.
+
+    Takeout's is what a person sees in Google Photos, and may have set there.
+    """
+    sure = zone is not None or source == "takeout:photoTakenTime"
+    return Candidate(source, *local(instant, zone), "medium" if sure else "low")
 
 
 def from_plain(candidates: Iterable[Mapping[str, Any]]) -> list[Candidate]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta, tzinfo
 
+from kaleidoscope.library.rules import dates
 from kaleidoscope.library.rules.dates import Candidate
 
 _DAY = r"(?P<year>19\d\d|20\d\d)(?P<s>[-_.]?)(?P<month>[01]\d)(?P=s)(?P<day>[0-3]\d)"
@@ -51,24 +52,40 @@ def date_in(name: str) -> Candidate | None:
     return None
 
 
-def sidecars_of(name: str, others: Collection[str]) -> list[str]:
-    """Which of the `others` in its folder are metadata of the file `name`: XMP and Takeout JSON.
+def outer_candidates(name: str, modified_at: str | None, zone: tzinfo | None) -> list[Candidate]:
+    """The dates that a file's name and its modification time (ISO) tell, without opening it."""
+    told = []
+    named = date_in(name.rpartition("/")[2])
+    if named is not None:
+        told.append(named if named.offset is None else dates.told("name", named.at, zone))
+    if modified_at:
+        instant = datetime.fromisoformat(modified_at).astimezone(UTC).replace(tzinfo=None)
+        told.append(Candidate("mtime", *dates.local(instant, zone), "low"))
+    return told
+
+
+def folded(others: Iterable[str]) -> dict[str, str]:
+    """Those of a folder's names that a sidecar may have, by their spelling in small letters."""
+    return {name.lower(): name for name in others if name.lower().endswith((".xmp", ".json"))}
+
+
+def sidecars_of(name: str, others: Mapping[str, str]) -> list[str]:
+    """Which files of its folder (`folded`) are metadata of the file `name`: XMP and Takeout JSON.
 
     `IMG_1.jpg` has `IMG_1.jpg.xmp` and `IMG_1.xmp`; `IMG_1.jpg.json` and Google's longer, cut and
     numbered spellings of it. An edited copy shares the JSON of what it was made from.
     """
-    known = {other.lower(): other for other in others}
-    wanted = [f"{name}.xmp", f"{_stem(name)}.xmp"]
-    found = [known[w.lower()] for w in wanted if w.lower() in known]
-    takeout = _takeout(name, known)
+    wanted = [f"{name}.xmp".lower(), f"{_stem(name)}.xmp".lower()]
+    found = [others[w] for w in wanted if w in others]
+    takeout = _takeout(name, others)
     if takeout is None and (unedited := _unedited(name)) is not None:
-        takeout = _takeout(unedited, known)
+        takeout = _takeout(unedited, others)
     if takeout is not None:
         found.append(takeout)
     return list(dict.fromkeys(found))
 
 
-def _takeout(name: str, known: dict[str, str]) -> str | None:
+def _takeout(name: str, known: Mapping[str, str]) -> str | None:
     """Google's JSON of a file, by the ways in which it has been naming them."""
     bare, number = name, ""
     if match := _NUMBERED.fullmatch(name):  # c(1).jpg has c.jpg(1).json
