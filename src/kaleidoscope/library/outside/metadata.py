@@ -98,7 +98,7 @@ def read_file(task: Plain, listings: Listings | None = None) -> Plain:
     except Exception as error:  # decoders raise anything; a batch goes on
         found.went_wrong(f"{task['path']}: cannot be read: {type(error).__name__}: {error}")
     for sidecar in _sidecars(task, {} if listings is None else listings):
-        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        with suppress(Exception):  # a sidecar that is none
             _read_sidecar(sidecar, found)
     return _answer(found, task)
 
@@ -376,9 +376,12 @@ def _answer(found: _Found, task: Plain) -> Plain:
 def _all_candidates(found: _Found, task: Plain) -> list[Candidate]:
     """Every date that is possible, one a source."""
     zone = _zone_at(found.location) or _zone(task.get("zone") or "")
-    told = [*found.candidates, *(dates.told(*one, zone) for one in found.instants)]
-    told += names.outer_candidates(task.get("name") or task["path"], task.get("modified_at"), zone)
     now = datetime.now(UTC)
+    told = [
+        *found.candidates,
+        *(dates.told(*one, zone) for one in found.instants if dates.possible(one[1], now)),
+    ]
+    told += names.outer_candidates(task.get("name") or task["path"], task.get("modified_at"), zone)
     first: dict[str, Candidate] = {}
     for candidate in told:
         if dates.possible(candidate.at, now):

@@ -333,6 +333,11 @@ async def corrections(
     ]
 
 
+def read_shift(written: str) -> timedelta | None:
+    """A shift of a clock as people write it (+1h30m, -2d); None: it is none."""
+    return rules.read_shift(written)
+
+
 def camera_name(make: str | None, model: str | None) -> str | None:
     """How people call a camera: the model, with its maker where that does not say it."""
     if model is None:

@@ -108,7 +108,7 @@ END $$;
 COMMENT ON FUNCTION media_assets_location_stays()
     IS 'Keeps the position of an asset as it was first read, for as long as its content is';
 
-CREATE TRIGGER media_assets_location_stays BEFORE UPDATE ON media_assets
+CREATE TRIGGER media_assets_location_stays BEFORE UPDATE OF location ON media_assets
     FOR EACH ROW
     WHEN (OLD.location IS NOT NULL AND NEW.location IS DISTINCT FROM OLD.location
           AND NOT (NEW.location IS NULL AND NEW.file_hash IS NULL
