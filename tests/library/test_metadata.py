@@ -202,9 +202,12 @@ def test_takeout_beside_the_file(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("content", ["", "no JSON", "[]", "{}", '{"photoTakenTime": 3}',
-                                     '{"photoTakenTime": {"timestamp": "never"}}',
-                                     '{"photoTakenTime": {"timestamp": "99999999999999999"}}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    ["", "no JSON", "[]", "{}", '{"photoTakenTime": 3}',
+     '{"photoTakenTime": {"timestamp": "never"}}',
+     '{"photoTakenTime": {"timestamp": "99999999999999999"}}'],
+)  # fmt: skip
 def test_a_broken_sidecar_is_none(tmp_path: Path, content: str) -> None:
     path = photo(tmp_path / "a.jpg", tags({}, {0x9003: WRITTEN}))
     (tmp_path / "a.jpg.json").write_text(content)
