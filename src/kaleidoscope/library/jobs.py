@@ -111,4 +111,6 @@ CLOCK = [
     ClockJob("library.fail_stuck", timedelta(seconds=15), fail_stuck),
     ClockJob("library.date_assets", timedelta(seconds=20), service.date_assets),
     ClockJob("library.hash_pending", timedelta(seconds=30), service.hash_pending),
+    ClockJob("library.thumbnails", timedelta(seconds=10), service.thumbnail_pending),
+    ClockJob("library.places", timedelta(seconds=15), service.geocode_pending),
 ]

@@ -105,6 +105,11 @@ class MediaAsset(Base):
             postgresql_where=text("duplicate_of IS NOT NULL"),
         ),
         Index(
+            "ix_media_assets_unthumbnailed",
+            "photo_id",
+            postgresql_where=text("NOT is_thumbnailed AND file_hash IS NOT NULL"),
+        ),
+        Index(
             "ix_media_assets_undated",
             "photo_id",
             postgresql_where=text("captured_at_source IS NULL"),
@@ -410,6 +415,44 @@ class AssetProblem(Base):
     retry_at: Mapped[datetime | None] = mapped_column(
         INSTANT, comment="When it is tried again; null: by a person's word, or by rules of its own"
     )
+
+
+class AssetPlace(Base):
+    """Where an asset was taken, by name."""
+
+    __tablename__ = "asset_places"
+    __table_args__ = (
+        CheckConstraint("country_code ~ '^[A-Z]{2}$'", name="country_code"),
+        CheckConstraint("distance_km >= 0", name="distance_km"),
+        CheckConstraint(
+            "city IS NOT NULL OR num_nonnulls(district, region, country, distance_km) = 0",
+            name="no_place",
+        ),
+        Index("ix_asset_places_city", "country_code", "region", "city"),
+        {
+            "comment": "The name of each asset's position, by an offline gazetteer; nulls: no "
+            "place is near"
+        },
+    )
+
+    photo_id: Mapped[int] = mapped_column(
+        BigInteger,
+        ForeignKey("media_assets.photo_id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+        comment="The asset, which has a position",
+    )
+    city: Mapped[str | None] = mapped_column(Text, comment="The town it was taken in or near")
+    district: Mapped[str | None] = mapped_column(
+        Text, comment="The nearest named place, where that is not the city itself"
+    )
+    region: Mapped[str | None] = mapped_column(Text, comment="State, province or the like")
+    country: Mapped[str | None] = mapped_column(Text, comment="Name of the country, in English")
+    country_code: Mapped[str | None] = mapped_column(Text, comment="Two letters of ISO 3166")
+    distance_km: Mapped[Decimal | None] = mapped_column(
+        Numeric, comment="From the position to the middle of the city"
+    )
+    source: Mapped[str] = mapped_column(Text, comment="Which names, and which version of them")
 
 
 class CaptureCandidate(Base):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +14,7 @@ from kaleidoscope.library.ids import AssetId, PhotoId
 Status = Literal["READY", "PROCESSING", "PROCESSED", "FAILED"]
 MediaType = Literal["photo", "video"]
 Confidence = Literal["high", "medium", "low"]
+DerivativeKind = Literal["thumbnail", "preview"]
 AttemptState = Literal["started", "already-done", "superseded"]
 
 
@@ -94,6 +95,80 @@ class Attempt(BaseModel):
     permanent: bool
     model_version: str | None
     duration_ms: int | None
+
+
+class Place(BaseModel):
+    """Where an asset was taken, by name. Nulls with `geocoded_at`: no place is near."""
+
+    photo_id: PhotoId
+    location: dict[str, float] | None = Field(description="`lat` and `lon`; null: it has none.")
+    geocoded_at: datetime | None = Field(description="Null: nobody has looked it up yet.")
+    city: str | None = None
+    district: str | None = None
+    region: str | None = None
+    country: str | None = None
+    country_code: str | None = Field(default=None, description="Two letters of ISO 3166.")
+    distance_km: float | None = Field(default=None, description="To the middle of the city.")
+    source: str | None = Field(default=None, description="Which names, and their version.")
+    attribution: str = Field(description="To be shown where the names are shown.")
+
+
+class HistoryEvent(BaseModel):
+    """One thing that happened to an asset, or failed to."""
+
+    at: datetime
+    what: str = Field(description="received, hashed, filed, dated, thumbnailed, recognised …")
+    outcome: Literal["ok", "failed", "skipped", "running"]
+    attempt: int = Field(default=1, description="Which try it was since the last that went well.")
+    duration_ms: int | None = None
+    model_version: str | None = Field(default=None, description="Which model looked at it.")
+    error: str | None = None
+    retry: str | None = Field(
+        default=None, description="What to say to `POST …/retry` to have it done again."
+    )
+    retry_at: datetime | None = Field(
+        default=None, description="When a failure is tried again by itself; null: never."
+    )
+    detail: dict[str, Any] | None = None
+
+
+class History(BaseModel):
+    """What happened to an asset, the oldest first."""
+
+    photo_id: PhotoId
+    path: str
+    has_errors: bool
+    error_message: str | None
+    events: list[HistoryEvent]
+
+
+class CurationWish(BaseModel):
+    """Whether a person has looked a photo through."""
+
+    curated: bool
+
+
+class Curation(CurationWish):
+    """What the ledger says of it now."""
+
+    photo_id: PhotoId
+    curated_at: datetime | None
+
+
+Retryable = Literal["recognised", "thumbnailed", "geocoded", "hashed", "dated", "backed-up"]
+
+
+class RetryWish(BaseModel):
+    """What is to be done again."""
+
+    what: Retryable
+
+
+class Retried(BaseModel):
+    """What is going to be done again, in the next round of its pass."""
+
+    photo_id: PhotoId
+    what: Retryable
 
 
 class PhotoPage(BaseModel):

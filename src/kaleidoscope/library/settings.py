@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import ClassVar, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -77,3 +78,22 @@ class LibrarySettings(Section):
             except (ZoneInfoNotFoundError, ValueError, OSError) as error:
                 raise ValueError(f"{given} is no time zone of the IANA database") from error
         return given
+
+    derivatives: Path | None = Field(
+        default=None,
+        description="The folder of thumbnails and previews. Empty: `Storage/Derivatives` in the "
+        "data folder.",
+    )
+    thumbnail_processes: int = Field(
+        default=1, ge=0, description="Child processes that make thumbnails. 0: one a core."
+    )
+    thumbnail_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds that the thumbnails of one file may take; then they have failed.",
+    )
+    thumbnail_memory: int = Field(
+        default=3072,
+        ge=512,
+        description="Megabytes of address space of each process that makes thumbnails.",
+    )

@@ -141,7 +141,8 @@ async def replace(session: AsyncSession, files: Mapping[int, FileRow]) -> None:
     """
     await session.execute(
         text(
-            "WITH healed AS (DELETE FROM asset_problems WHERE photo_id = ANY(:ids))"
+            "WITH healed AS (DELETE FROM asset_problems WHERE photo_id = ANY(:ids)),"
+            " moved AS (DELETE FROM asset_places WHERE photo_id = ANY(:ids))"
             " UPDATE media_assets m SET size_bytes = f.size, modified_at = f.modified_at,"
             " sample_hash = f.sample_hash, mime_type = f.mime_type,"
             " media_type = f.kind::media_type, file_hash = NULL, duplicate_of = NULL,"

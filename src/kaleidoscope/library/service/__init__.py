@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from kaleidoscope.library.outside.files import modified_at
 from kaleidoscope.library.queries.attempts import Held
+from kaleidoscope.library.service.again import retry
 from kaleidoscope.library.service.attempts import (
     attempt_result,
     begin_attempt,
@@ -18,6 +19,7 @@ from kaleidoscope.library.service.attempts import (
     retry_due,
     time_out,
 )
+from kaleidoscope.library.service.curation import curate
 from kaleidoscope.library.service.dates import (
     cameras,
     corrections,
@@ -34,8 +36,9 @@ from kaleidoscope.library.service.dates import (
     undated,
     undo_correction,
 )
+from kaleidoscope.library.service.derivatives import Derivative, derivative, thumbnail_pending
 from kaleidoscope.library.service.hashing import hash_pending
-from kaleidoscope.library.service.history import Happened, note
+from kaleidoscope.library.service.history import Happened, history, note
 from kaleidoscope.library.service.ledger import (
     attempts,
     by_path,
@@ -44,12 +47,14 @@ from kaleidoscope.library.service.ledger import (
     failed,
     get,
     get_many,
+    number_of,
     page,
     photo_ids,
     set_person_ids,
     stream,
     stuck,
 )
+from kaleidoscope.library.service.places import geocode_pending, place
 from kaleidoscope.library.service.registration import (
     Plan,
     Refused,
@@ -60,6 +65,7 @@ from kaleidoscope.library.service.registration import (
 )
 
 __all__ = [
+    "Derivative",
     "Happened",
     "Held",
     "Plan",
@@ -75,27 +81,34 @@ __all__ = [
     "corrections",
     "count_known",
     "counts",
+    "curate",
     "date_assets",
+    "derivative",
     "doubtful_dates",
     "fail",
     "failed",
     "finish",
+    "geocode_pending",
     "get",
     "get_many",
     "hash_pending",
+    "history",
     "lock",
     "modified_at",
     "new_attempt",
     "note",
+    "number_of",
     "page",
     "photo_dates",
     "photo_ids",
+    "place",
     "plan",
     "preview_shift",
     "read_shift",
     "reader",
     "register",
     "reprocess",
+    "retry",
     "retry_due",
     "set_date",
     "set_person_ids",
@@ -104,6 +117,7 @@ __all__ = [
     "stuck",
     "task",
     "tell",
+    "thumbnail_pending",
     "time_out",
     "undated",
     "undo_correction",

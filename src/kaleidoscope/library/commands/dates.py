@@ -1,17 +1,12 @@
-"""Photos at the terminal."""
+"""`kaleidoscope photos dates`: when photos were taken; review, correct, undo."""
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated
 
 import typer
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from kaleidoscope.kernel.errors import NotFound
-from kaleidoscope.kernel.paths import to_text
 from kaleidoscope.kernel.terminal import console, emit, open_database, run
 from kaleidoscope.library import service
 from kaleidoscope.library.schemas import (
@@ -20,57 +15,14 @@ from kaleidoscope.library.schemas import (
     DoubtfulDates,
     PhotoDates,
     ShiftPreview,
-    Status,
 )
 
-app = typer.Typer(help="The ledger of photos and videos.", no_args_is_help=True)
-dates_app = typer.Typer(help="When photos were taken: review, correct, undo.", no_args_is_help=True)
-app.add_typer(dates_app, name="dates")
+app = typer.Typer(help="When photos were taken: review, correct, undo.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-StatusOption = Annotated[
-    str | None, typer.Option("--status", help="Only READY, PROCESSING, PROCESSED or FAILED ones.")
-]
 
 
-@app.command("list")
-def list_photos(
-    status: StatusOption = None,
-    jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="One JSON object a line, every column.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Every photo and video of the ledger, in the order of their numbers."""
-    run(_list(_status(status), jsonl, json))
-
-
-@app.command()
-def show(
-    photo: Annotated[str, typer.Argument(help="Its photo_id or its path.")], json: Json = False
-) -> None:
-    """One photo with the history of its attempts."""
-    run(_show(photo, json))
-
-
-@app.command()
-def reprocess(
-    photos: Annotated[
-        list[str] | None, typer.Argument(help="Their photo_ids or paths.", metavar="[PHOTO]...")
-    ] = None,
-    status: StatusOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="The whole ledger.")] = False,
-    json: Json = False,
-) -> None:
-    """Have photos looked at anew: named ones, those with a status, or all."""
-    chosen = [bool(photos), status is not None, everything]
-    if sum(chosen) != 1:
-        raise typer.BadParameter("name photos, or a --status, or --all")
-    number = run(_reprocess(photos or [], _status(status)))
-    emit({"reprocessing": number} if json else f"{number} photos are looked at anew", json)
-
-
-@dates_app.command("show")
+@app.command("show")
 def show_dates(
     photo: Annotated[str, typer.Argument(help="Its photo_id or its path.")], json: Json = False
 ) -> None:
@@ -78,7 +30,7 @@ def show_dates(
 
     async def work() -> PhotoDates:
         async with open_database() as db, db.transaction() as session:
-            return await service.photo_dates(session, await _id(session, photo))
+            return await service.photo_dates(session, await service.number_of(session, photo))
 
     found = run(work())
     if json:
@@ -90,7 +42,7 @@ def show_dates(
         typer.echo(f"  {when:<34} {told.confidence:<7} {told.source}")
 
 
-@dates_app.command()
+@app.command()
 def review(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
     after: Annotated[int, typer.Option(min=0, help="Only photo_ids above this one.")] = 0,
@@ -113,7 +65,7 @@ def review(
     console.print(f"{found.total} photos have a date of low confidence{more}")
 
 
-@dates_app.command("cameras")
+@app.command("cameras")
 def list_cameras(json: Json = False) -> None:
     """Every camera, and from when to when it took what."""
 
@@ -130,7 +82,7 @@ def list_cameras(json: Json = False) -> None:
         typer.echo(f"{camera.photos:>8}  {days}  {camera.name}  {camera.serial or ''}".rstrip())
 
 
-@dates_app.command("set")
+@app.command("set")
 def set_date(
     photo: Annotated[str, typer.Argument(help="Its photo_id or its path.")],
     date: Annotated[
@@ -144,12 +96,14 @@ def set_date(
 
     async def work() -> Correction:
         async with open_database() as db, db.transaction() as session:
-            return await service.set_date(session, await _id(session, photo), at, offset)
+            return await service.set_date(
+                session, await service.number_of(session, photo), at, offset
+            )
 
     _tell_correction(run(work()), json)
 
 
-@dates_app.command()
+@app.command()
 def shift(
     camera: Annotated[str, typer.Option(help="Whose clock was wrong: `dates cameras` has them.")],
     by: Annotated[str, typer.Option(help="What to add to its dates: +1h30m, -2d, 45s.")],
@@ -190,7 +144,7 @@ def shift(
     )
 
 
-@dates_app.command("undo")
+@app.command("undo")
 def undo_correction(
     correction: Annotated[
         int | None, typer.Argument(help="The correction; else the last one.", min=1)
@@ -206,7 +160,7 @@ def undo_correction(
     _tell_correction(run(work()), json)
 
 
-@dates_app.command("history")
+@app.command("history")
 def date_history(
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50, json: Json = False
 ) -> None:
@@ -262,63 +216,3 @@ def _end(written: str) -> datetime:
     """Of a day its end; of a moment the moment."""
     at, _ = _moment(written)
     return at + timedelta(days=1) if len(written.strip()) == len("2024-05-03") else at
-
-
-async def _list(status: Status | None, jsonl: bool, json: bool) -> None:
-    async with open_database() as db, db.transaction() as session:
-        photos = service.stream(session, status)
-        if jsonl:
-            async for photo in photos:
-                sys.stdout.write(photo.model_dump_json() + "\n")
-        elif json:
-            emit([photo async for photo in photos], json=True)
-        else:
-            async for photo in photos:
-                typer.echo(f"{photo.photo_id:>12}  {photo.status:<10}  {photo.path}")
-
-
-async def _show(name: str, json: bool) -> None:
-    async with open_database() as db, db.transaction() as session:
-        (photo_id,) = await _ids(session, [name])
-        photo = await service.get(session, photo_id)
-        history = await service.attempts(session, photo_id)
-    attempts = [attempt.model_dump(mode="json") for attempt in history]
-    shown = {**photo.model_dump(mode="json"), "attempts": attempts}
-    emit(shown, json)
-
-
-async def _reprocess(names: list[str], status: Status | None) -> int:
-    number, after = 0, 0
-    async with open_database() as db:
-        while True:
-            async with db.transaction() as session:
-                if names:
-                    return await service.reprocess(session, await _ids(session, names))
-                ids = await service.photo_ids(session, after=after, status=status)
-                if not ids:
-                    return number
-                number += await service.reprocess(session, ids)
-                after = ids[-1]
-
-
-async def _ids(session: AsyncSession, names: list[str]) -> list[int]:
-    """The photos that a user names by number or path."""
-    return [await _id(session, name) for name in names]
-
-
-async def _id(session: AsyncSession, name: str) -> int:
-    if name.isdecimal():
-        return int(name)
-    path = to_text(Path(name).absolute())
-    photo = await service.by_path(session, path)
-    if photo is None:
-        raise NotFound(f"{path} is not in the ledger", path=path)
-    return photo.photo_id
-
-
-def _status(name: str | None) -> Status | None:
-    if name is None:
-        return None
-    if name.upper() not in get_args(Status):
-        raise typer.BadParameter(f"{name} is none of {', '.join(get_args(Status))}")
-    return cast(Status, name.upper())
