@@ -4,7 +4,8 @@ they read files between short transactions of their own.
 
 from __future__ import annotations
 
-from kaleidoscope.library.outside.files import modified_at
+from kaleidoscope.library.outside.custody import Identity, remove_empty
+from kaleidoscope.library.outside.files import SAMPLE, modified_at, sample_hash
 from kaleidoscope.library.queries.attempts import Held
 from kaleidoscope.library.service.attempts import (
     attempt_result,
@@ -18,6 +19,7 @@ from kaleidoscope.library.service.attempts import (
     retry_due,
     time_out,
 )
+from kaleidoscope.library.service.custody import Outcome, begun, refile, resume, take_in
 from kaleidoscope.library.service.hashing import hash_pending
 from kaleidoscope.library.service.ledger import (
     attempts,
@@ -33,6 +35,14 @@ from kaleidoscope.library.service.ledger import (
     stream,
     stuck,
 )
+from kaleidoscope.library.service.receiving import (
+    Candidate,
+    Parcel,
+    Received,
+    children,
+    parcels,
+    read,
+)
 from kaleidoscope.library.service.registration import (
     Plan,
     Refused,
@@ -43,16 +53,24 @@ from kaleidoscope.library.service.registration import (
 )
 
 __all__ = [
+    "SAMPLE",
+    "Candidate",
     "Held",
+    "Identity",
+    "Outcome",
+    "Parcel",
     "Plan",
+    "Received",
     "Refused",
     "Registered",
     "ScannedFile",
     "attempt_result",
     "attempts",
     "begin_attempt",
+    "begun",
     "by_path",
     "change_status",
+    "children",
     "count_known",
     "counts",
     "fail",
@@ -65,13 +83,20 @@ __all__ = [
     "modified_at",
     "new_attempt",
     "page",
+    "parcels",
     "photo_ids",
     "plan",
+    "read",
+    "refile",
     "register",
+    "remove_empty",
     "reprocess",
+    "resume",
     "retry_due",
+    "sample_hash",
     "set_person_ids",
     "stream",
     "stuck",
+    "take_in",
     "time_out",
 ]
