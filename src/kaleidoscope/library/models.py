@@ -331,6 +331,12 @@ class CustodyMove(Base):
             "ix_custody_moves_group_id", "group_id", postgresql_where=text("group_id IS NOT NULL")
         ),
         Index("ix_custody_moves_recorded_at", "recorded_at"),
+        Index(
+            "ix_custody_moves_set_aside",
+            "inbox",
+            "move_id",
+            postgresql_where=text("kind = 'set-aside'"),
+        ),
         {"comment": "Every move of an original: committed before the disk is touched"},
     )
 

@@ -392,27 +392,14 @@ async def counts_since(session: AsyncSession, seconds: float) -> Sequence[Row[An
     return rows.all()
 
 
-async def unreleased(session: AsyncSession) -> Sequence[Row[Any]]:
-    """Sources that could not be removed after they were filed: inbox, source, cause, since."""
+async def set_aside(session: AsyncSession, inbox: str, limit: int) -> Sequence[Row[Any]]:
+    """What of an inbox was set aside, the latest first: source, path, cause, since."""
     rows = await session.execute(
         text(
-            "SELECT inbox, source_path AS path, cause, recorded_at AS since FROM custody_moves"
-            " WHERE state = 'RECORDED' AND cause IS NOT NULL AND kind <> 'set-aside'"
-            " ORDER BY recorded_at LIMIT 1000"
-        )
-    )
-    return rows.all()
-
-
-async def set_aside(session: AsyncSession, limit: int) -> Sequence[Row[Any]]:
-    """What was set aside, the latest first: inbox, source, target, cause, since."""
-    rows = await session.execute(
-        text(
-            "SELECT inbox, source_path AS source, target_path AS path, cause,"
-            " recorded_at AS since FROM custody_moves"
-            " WHERE kind = 'set-aside' AND state IN ('RECORDED', 'RELEASED')"
-            " ORDER BY move_id DESC LIMIT :limit"
+            "SELECT source_path AS source, target_path AS path, cause, recorded_at AS since"
+            " FROM custody_moves WHERE kind = 'set-aside' AND state IN ('RECORDED', 'RELEASED')"
+            " AND inbox = :inbox ORDER BY move_id DESC LIMIT :limit"
         ),
-        {"limit": limit},
+        {"inbox": inbox, "limit": limit},
     )
     return rows.all()

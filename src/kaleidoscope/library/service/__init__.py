@@ -19,7 +19,17 @@ from kaleidoscope.library.service.attempts import (
     retry_due,
     time_out,
 )
-from kaleidoscope.library.service.custody import Outcome, begun, refile, resume, take_in
+from kaleidoscope.library.service.custody import (
+    Outcome,
+    SetAside,
+    begun,
+    filed_since,
+    folders,
+    refile,
+    resume,
+    set_aside,
+    take_in,
+)
 from kaleidoscope.library.service.hashing import hash_pending
 from kaleidoscope.library.service.ledger import (
     attempts,
@@ -35,10 +45,12 @@ from kaleidoscope.library.service.ledger import (
     stream,
     stuck,
 )
+from kaleidoscope.library.service.planning import owned
 from kaleidoscope.library.service.receiving import (
     Candidate,
     Parcel,
     Received,
+    Work,
     children,
     parcels,
     read,
@@ -64,6 +76,8 @@ __all__ = [
     "Refused",
     "Registered",
     "ScannedFile",
+    "SetAside",
+    "Work",
     "attempt_result",
     "attempts",
     "begin_attempt",
@@ -75,13 +89,16 @@ __all__ = [
     "counts",
     "fail",
     "failed",
+    "filed_since",
     "finish",
+    "folders",
     "get",
     "get_many",
     "hash_pending",
     "lock",
     "modified_at",
     "new_attempt",
+    "owned",
     "page",
     "parcels",
     "photo_ids",
@@ -94,6 +111,7 @@ __all__ = [
     "resume",
     "retry_due",
     "sample_hash",
+    "set_aside",
     "set_person_ids",
     "stream",
     "stuck",

@@ -14,16 +14,19 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
 from typing import Literal
 
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.bus.publish import publish
 from kaleidoscope.kernel import clock
 from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.errors import KaleidoscopeError
 from kaleidoscope.kernel.paths import is_utf8, to_bytes, to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.outside import custody as disk
@@ -115,7 +118,20 @@ async def resume(db: Database) -> list[Outcome]:
             if not moves:
                 return done
             after = moves[-1].move_id
-            done += await _advance(db, await _laid_again(db, moves))
+            done += await _take_up(db, moves)
+
+
+async def _take_up(db: Database, moves: Sequence[Move]) -> list[Outcome]:
+    """Bring moves on; what nobody foresaw costs the one move that it was met with."""
+    try:
+        return await _advance(db, await _laid_again(db, moves))
+    except (SQLAlchemyError, KaleidoscopeError):
+        raise
+    except Exception as error:
+        log.exception("moves cannot be taken up", moves=len(moves))
+        if len(moves) == 1:
+            return [_left(moves[0], Setback("unreadable", f"unexpected: {error!r}"))]
+    return [outcome for move in moves for outcome in await _take_up(db, [move])]
 
 
 async def refile(db: Database, photo_ids: Sequence[int]) -> list[Outcome]:
@@ -142,6 +158,33 @@ def _tidy(sources: Sequence[str]) -> None:
     for folder in {to_bytes(source).rpartition(b"/")[0] for source in sources}:
         while folder.startswith(root + b"/") and disk.remove_empty(folder):
             folder = os.path.dirname(folder)
+
+
+def folders() -> list[Path]:
+    """Where received files are put: originals, duplicates, and what was set aside."""
+    settings = load(LibrarySettings)
+    return [settings.originals, settings.duplicates_folder, settings.set_aside_folder]
+
+
+async def filed_since(session: AsyncSession, seconds: float) -> dict[str, int]:
+    """How many files of each inbox were filed in the last seconds."""
+    found = await rows.counts_since(session, seconds)
+    return {row.inbox: row.number for row in found if row.kind == "file"}
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A received file that is none for the ledger."""
+
+    source: str
+    path: str
+    cause: str
+    since: datetime
+
+
+async def set_aside(session: AsyncSession, inbox: str, limit: int) -> list[SetAside]:
+    """What of an inbox was set aside, the latest first."""
+    return [SetAside(**row._mapping) for row in await rows.set_aside(session, inbox, limit)]
 
 
 async def begun(db: Database, paths: Sequence[str]) -> set[str]:
@@ -217,9 +260,7 @@ def _full(move: Move) -> Setback | None:
 
 def _by_root(moves: Sequence[Move]) -> Mapping[str, list[Move]]:
     """Moves by the tree they go to: up to its root folders are made safe."""
-    settings = load(LibrarySettings)
-    folders = (settings.originals, settings.duplicates_folder, settings.set_aside_folder)
-    roots = [to_text(root) for root in folders]
+    roots = [to_text(root) for root in folders()]
     found: dict[str, list[Move]] = {}
     for move in moves:
         assert move.target is not None

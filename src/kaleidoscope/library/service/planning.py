@@ -239,6 +239,11 @@ def _lying(firsts: Iterable[First]) -> set[int]:
     return {f.photo_id for f in firsts if (there := look(f.path)) and there.size == f.size}
 
 
+async def owned(db: Database, sidecars: Sequence[Received]) -> set[str]:
+    """Those of these sidecars whose photo was filed before."""
+    return set(await _late_owners(db, sidecars))
+
+
 async def _late_owners(db: Database, sidecars: Sequence[Received]) -> dict[str, Any]:
     """For sidecars that came after their photo: what was filed under its name before."""
     wanted: dict[str, list[str]] = {}

@@ -44,6 +44,8 @@ CREATE TABLE custody_moves (
 CREATE INDEX ix_custody_moves_group_id ON custody_moves (group_id) WHERE group_id IS NOT NULL;
 CREATE INDEX ix_custody_moves_photo_id ON custody_moves (photo_id) WHERE photo_id IS NOT NULL;
 CREATE INDEX ix_custody_moves_recorded_at ON custody_moves (recorded_at);
+CREATE INDEX ix_custody_moves_set_aside
+    ON custody_moves (inbox, move_id) WHERE kind = 'set-aside';
 CREATE INDEX ix_custody_moves_source_path ON custody_moves (source_path);
 CREATE UNIQUE INDEX uq_custody_moves_open_source
     ON custody_moves (source_path) WHERE state IN ('PLANNED', 'RECORDED');
