@@ -18,6 +18,13 @@ from kaleidoscope.library.service.attempts import (
     retry_due,
     time_out,
 )
+from kaleidoscope.library.service.figures import (
+    errors_by_message,
+    errors_state,
+    figures,
+    latest,
+    photos_with_errors,
+)
 from kaleidoscope.library.service.hashing import hash_pending
 from kaleidoscope.library.service.ledger import (
     attempts,
@@ -55,17 +62,22 @@ __all__ = [
     "change_status",
     "count_known",
     "counts",
+    "errors_by_message",
+    "errors_state",
     "fail",
     "failed",
+    "figures",
     "finish",
     "get",
     "get_many",
     "hash_pending",
+    "latest",
     "lock",
     "modified_at",
     "new_attempt",
     "page",
     "photo_ids",
+    "photos_with_errors",
     "plan",
     "register",
     "reprocess",
