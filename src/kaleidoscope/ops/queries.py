@@ -106,11 +106,8 @@ DISKS = text("""
 CONNECTIONS = text("""
     SELECT current_setting('max_connections')::int AS at_most,
            (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used,
-           pg_is_in_recovery() AS read_only,
-           (SELECT max(age(datfrozenxid)) FROM pg_database) AS oldest_transaction,
-           current_setting('autovacuum') AS autovacuum
+           (SELECT max(age(datfrozenxid)) FROM pg_database) AS oldest_transaction
 """)
-PROOF = text("CREATE TEMPORARY TABLE proof_of_writing ON COMMIT DROP AS SELECT 1 AS one")
 
 REVISION = text("SELECT max(version_num) FROM alembic_version")
 HAS_REVISION = text("SELECT to_regclass('alembic_version') IS NOT NULL")
@@ -172,11 +169,6 @@ async def disks(session: AsyncSession, age: timedelta) -> list[RowMapping]:
 async def connections(session: AsyncSession) -> RowMapping:
     """What tells whether the server has room for more: connections, transaction numbers."""
     return (await session.execute(CONNECTIONS)).mappings().one()
-
-
-async def write_proof(session: AsyncSession) -> None:
-    """Write something that is gone with the transaction; it fails where nothing can be written."""
-    await session.execute(PROOF)
 
 
 async def moment(session: AsyncSession) -> datetime:

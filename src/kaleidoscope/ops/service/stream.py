@@ -16,7 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.ops.schemas import Errors, Figures, Overview
-from kaleidoscope.ops.service import errors, figures, overview
+from kaleidoscope.ops.service.errors import errors
+from kaleidoscope.ops.service.errors import state as state_of_errors
+from kaleidoscope.ops.service.figures import figures
+from kaleidoscope.ops.service.overview import overview
 from kaleidoscope.ops.settings import OpsSettings
 
 log = structlog.get_logger(__name__)
@@ -92,9 +95,9 @@ class Pulse:
 
     async def _read_on(self) -> None:
         sources = [
-            _Source("status", overview.overview, self._pause),
-            _Source("errors", errors.errors, self._pause, errors.state),
-            _Source("figures", figures.figures, 2 * self._pause),
+            _Source("status", overview, self._pause),
+            _Source("errors", errors, self._pause, state_of_errors),
+            _Source("figures", figures, 2 * self._pause),
         ]
         self._latest.clear()
         while self._listeners and not self._leaving():
