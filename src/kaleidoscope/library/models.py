@@ -195,7 +195,7 @@ class MediaAsset(Base):
         Boolean, server_default=FALSE, comment="Something failed and has not been healed"
     )
     error_message: Mapped[str | None] = mapped_column(
-        Text, comment="What failed: recognition while FAILED, else reading the file"
+        Text, comment="What failed and is not healed yet, recognition's error first"
     )
     geocoded_at: Mapped[datetime | None] = mapped_column(
         INSTANT, comment="When is_geocoded became true"
@@ -295,4 +295,86 @@ class ProcessingAttempt(Base):
     )
     result: Mapped[dict[str, Any] | None] = mapped_column(
         JSONB(none_as_null=True), comment="What its callback was answered; a repeated one gets this"
+    )
+
+
+class AssetEvent(Base):
+    """One thing that happened to an asset, or failed to."""
+
+    __tablename__ = "asset_events"
+    __table_args__ = (
+        CheckConstraint("outcome IN ('ok', 'failed', 'skipped')", name="outcome"),
+        CheckConstraint("(outcome = 'failed') = (error IS NOT NULL)", name="error"),
+        Index("ix_asset_events_photo_id", "photo_id", "event_id"),
+        {
+            "comment": "What happened to each asset, beside recognition's own attempts and "
+            "custody's moves"
+        },
+    )
+
+    event_id: Mapped[int] = mapped_column(
+        BigInteger,
+        Identity(),
+        primary_key=True,
+        comment="Number of the event, in the order they were noted",
+    )
+    photo_id: Mapped[int] = mapped_column(
+        BigInteger,
+        ForeignKey("media_assets.photo_id", ondelete="CASCADE"),
+        comment="The asset it happened to",
+    )
+    happened_at: Mapped[datetime] = mapped_column(
+        INSTANT, server_default=NOW, comment="When it was noted"
+    )
+    what: Mapped[str] = mapped_column(
+        Text, comment="received, hashed, filed, dated, thumbnailed …: library.service.history.What"
+    )
+    outcome: Mapped[str] = mapped_column(
+        Text, server_default=text("'ok'"), comment="ok, failed or skipped"
+    )
+    duration_ms: Mapped[int | None] = mapped_column(
+        Integer, comment="How long it took, where that was measured"
+    )
+    error_code: Mapped[str | None] = mapped_column(Text, comment="Why it failed, for machines")
+    error: Mapped[str | None] = mapped_column(Text, comment="Why it failed, for people")
+    detail: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB(none_as_null=True), comment="What else is worth knowing of it, by its kind"
+    )
+
+
+class AssetProblem(Base):
+    """What one pass has against an asset, until it has succeeded."""
+
+    __tablename__ = "asset_problems"
+    __table_args__ = (
+        CheckConstraint("failures > 0", name="failures"),
+        Index("ix_asset_problems_what", "what", "error_code"),
+        {
+            "comment": "What is wrong with an asset now: one row a pass that failed and has not "
+            "been healed"
+        },
+    )
+
+    photo_id: Mapped[int] = mapped_column(
+        BigInteger,
+        ForeignKey("media_assets.photo_id", ondelete="CASCADE"),
+        primary_key=True,
+        comment="The asset",
+    )
+    what: Mapped[str] = mapped_column(
+        Text, primary_key=True, comment="What failed, as asset_events has it"
+    )
+    error_code: Mapped[str] = mapped_column(Text, comment="Why it failed last, for machines")
+    error: Mapped[str] = mapped_column(Text, comment="Why it failed last, for people")
+    failures: Mapped[int] = mapped_column(
+        Integer, server_default=text("1"), comment="Failures since it last succeeded or was revived"
+    )
+    since: Mapped[datetime] = mapped_column(
+        INSTANT, server_default=NOW, comment="When it failed first"
+    )
+    failed_at: Mapped[datetime] = mapped_column(
+        INSTANT, server_default=NOW, comment="When it failed last"
+    )
+    retry_at: Mapped[datetime | None] = mapped_column(
+        INSTANT, comment="When it is tried again; null: by a person's word, or by rules of its own"
     )

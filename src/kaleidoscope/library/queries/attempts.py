@@ -130,11 +130,12 @@ async def end(
 
 
 async def set_processed(session: AsyncSession, photo_id: int, found: Mapping[str, Any]) -> None:
-    """PROCESSED: what was found, and nothing is wrong any more. Nulls leave what is known."""
+    """PROCESSED: what was found; recognition has no problem any more. Nulls leave what is known."""
     await session.execute(
         text(
-            "UPDATE media_assets SET status = 'PROCESSED', retry_count = 0, next_retry_at = NULL,"
-            " has_errors = false, error_message = NULL,"
+            "WITH healed AS (DELETE FROM asset_problems"
+            "  WHERE photo_id = :photo AND what = 'recognised')"
+            " UPDATE media_assets SET status = 'PROCESSED', retry_count = 0, next_retry_at = NULL,"
             " person_ids = coalesce(CAST(:person_ids AS jsonb), person_ids),"
             " no_faces = coalesce(:no_faces, no_faces), width = coalesce(:width, width),"
             " height = coalesce(:height, height), mime_type = coalesce(:mime_type, mime_type),"
@@ -146,7 +147,12 @@ async def set_processed(session: AsyncSession, photo_id: int, found: Mapping[str
 
 
 async def set_failed(
-    session: AsyncSession, photo_id: int, count: int, retry_in: timedelta | None, error: str
+    session: AsyncSession,
+    photo_id: int,
+    count: int,
+    retry_in: timedelta | None,
+    code: str,
+    error: str,
 ) -> None:
     """FAILED, to be tried again after `retry_in`; None: for good.
 
@@ -155,11 +161,22 @@ async def set_failed(
     await session.execute(
         text(
             "UPDATE media_assets SET status = 'FAILED', retry_count = :count,"
-            " next_retry_at = now() + CAST(:wait AS interval), has_errors = true,"
-            " error_message = :error, attempt_id = CASE WHEN CAST(:wait AS interval) IS NULL"
+            " next_retry_at = now() + CAST(:wait AS interval),"
+            " attempt_id = CASE WHEN CAST(:wait AS interval) IS NULL"
             "  THEN gen_random_uuid() ELSE attempt_id END WHERE photo_id = :photo"
         ),
-        {"photo": photo_id, "count": count, "wait": retry_in, "error": error},
+        {"photo": photo_id, "count": count, "wait": retry_in},
+    )
+    await session.execute(
+        text(
+            "INSERT INTO asset_problems"
+            "  (photo_id, what, error_code, error, failures, retry_at)"
+            " VALUES (:photo, 'recognised', :code, :error, :count, now() + CAST(:wait AS interval))"
+            " ON CONFLICT (photo_id, what) DO UPDATE SET error_code = excluded.error_code,"
+            "  error = excluded.error, failures = excluded.failures, failed_at = now(),"
+            "  retry_at = excluded.retry_at"
+        ),
+        {"photo": photo_id, "count": count, "wait": retry_in, "code": code, "error": error},
     )
 
 

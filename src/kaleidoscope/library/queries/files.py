@@ -141,11 +141,12 @@ async def replace(session: AsyncSession, files: Mapping[int, FileRow]) -> None:
     """
     await session.execute(
         text(
-            "UPDATE media_assets m SET size_bytes = f.size, modified_at = f.modified_at,"
+            "WITH healed AS (DELETE FROM asset_problems WHERE photo_id = ANY(:ids))"
+            " UPDATE media_assets m SET size_bytes = f.size, modified_at = f.modified_at,"
             " sample_hash = f.sample_hash, mime_type = f.mime_type,"
             " media_type = f.kind::media_type, file_hash = NULL, duplicate_of = NULL,"
             " missing_since = NULL, width = NULL, height = NULL, duration_seconds = NULL,"
-            " frame_rate = NULL, has_errors = false, error_message = NULL, no_faces = NULL,"
+            " frame_rate = NULL, no_faces = NULL,"
             " person_ids = CASE WHEN m.duplicate_of IS NULL THEN person_ids END,"
             " is_thumbnailed = false, thumbnailed_at = NULL,"
             " is_backed_up = false, backed_up_at = NULL"

@@ -26,6 +26,7 @@ from kaleidoscope.library.service.figures import (
     photos_with_errors,
 )
 from kaleidoscope.library.service.hashing import hash_pending
+from kaleidoscope.library.service.history import Happened, note
 from kaleidoscope.library.service.ledger import (
     attempts,
     by_path,
@@ -50,6 +51,7 @@ from kaleidoscope.library.service.registration import (
 )
 
 __all__ = [
+    "Happened",
     "Held",
     "Plan",
     "Refused",
@@ -75,6 +77,7 @@ __all__ = [
     "lock",
     "modified_at",
     "new_attempt",
+    "note",
     "page",
     "photo_ids",
     "photos_with_errors",
