@@ -17,6 +17,8 @@ from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import DatabaseError
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.kernel.web import create_app
+from kaleidoscope.library import service as library
+from kaleidoscope.library.service import Happened
 from kaleidoscope.ops import metrics, service
 from kaleidoscope.ops.routes import router
 from kaleidoscope.ops.service import Health, Heartbeat, Pulse, checks
@@ -36,8 +38,8 @@ async def _photo(db: Database, name: str, error: str | None = None, **more: str)
         found = await session.execute(
             text(
                 "INSERT INTO media_assets (file_hash, original_name, original_path, final_path,"
-                " size_bytes, filename, media_type, status, has_errors, error_message) VALUES"
-                " (:hash, :name, :path, :path, 1000, :name, 'photo', :status, :failed, :error)"
+                " size_bytes, filename, media_type, status) VALUES"
+                " (:hash, :name, :path, :path, 1000, :name, 'photo', :status)"
                 " RETURNING photo_id"
             ),
             {
@@ -45,11 +47,13 @@ async def _photo(db: Database, name: str, error: str | None = None, **more: str)
                 "name": name,
                 "path": f"/p/{name}",
                 "status": "FAILED" if error else more.get("status", "PROCESSED"),
-                "failed": error is not None,
-                "error": error,
             },
         )
-        return int(found.scalar_one())
+        photo_id = int(found.scalar_one())
+        if error:
+            failed = Happened(photo_id, more.get("what", "recognised"), "failed", error=error)  # type: ignore[arg-type]
+            await library.note(session, [failed])
+        return photo_id
 
 
 async def test_counters_and_latest_assets(db: Database, client: httpx.AsyncClient) -> None:
@@ -98,10 +102,10 @@ async def test_errors_are_grouped_by_cause(db: Database, client: httpx.AsyncClie
         await bus.dead_letter(session, "photos-to-process", "k", {}, "the ML service is away")
     found = (await client.get("/api/ops/errors")).raise_for_status().json()
     assert found["total"] == 4
-    assert [(g["cause"], g["kind"], g["count"]) for g in found["groups"]] == [
-        ("is an empty file", "asset", 2),
-        ("folders-to-ingest: no folder …", "message", 1),
-        ("the ML service is away", "asset", 1),
+    assert [(g["what"], g["cause"], g["kind"], g["count"]) for g in found["groups"]] == [
+        ("recognised", "is an empty file", "asset", 2),
+        ("folders-to-ingest", "no folder …", "message", 1),
+        ("recognised", "the ML service is away", "asset", 1),
     ]
     assert found["groups"][0]["photo_ids"][0] == last
     assert found["groups"][0]["example"] == "/p/b.jpg: is an empty file"
@@ -119,13 +123,25 @@ async def test_all_of_a_cause_are_tried_again(db: Database, client: httpx.AsyncC
         rows = await session.execute(text("SELECT photo_id FROM media_assets WHERE status='READY'"))
         assert sorted(rows.scalars()) == sorted(ids)
         assert sum((await bus.count_dead(session)).values()) == 1
-    answer = await client.post(
-        "/api/ops/errors/retry", json={"cause": "folders-to-ingest: no folder …"}
-    )
+    wish = {"cause": "no folder …", "what": "folders-to-ingest"}
+    answer = await client.post("/api/ops/errors/retry", json=wish)
     assert answer.json() == {"assets": 0, "messages": 1}
     assert (await client.post("/api/ops/errors/retry", json={"cause": "?"})).status_code == 404
     left = (await client.get("/api/ops/errors")).json()["groups"]
     assert other in [photo_id for group in left for photo_id in group["photo_ids"]]
+
+
+async def test_another_pass_takes_its_failures_up_again(
+    db: Database, client: httpx.AsyncClient
+) -> None:
+    photo_id = await _photo(db, "a.jpg", "/p/a.jpg: too large", what="thumbnailed")
+    await _photo(db, "b.jpg", "/p/b.jpg: too large", what="backed-up")
+    wish = {"cause": "too large", "what": "thumbnailed"}
+    answer = await client.post("/api/ops/errors/retry", json=wish)
+    assert answer.json() == {"assets": 1, "messages": 0}
+    async with db.transaction() as session:
+        due = "SELECT photo_id FROM asset_problems WHERE retry_at <= now()"
+        assert list((await session.execute(text(due))).scalars()) == [photo_id]
 
 
 async def test_history_and_uptime_over_http(db: Database, client: httpx.AsyncClient) -> None:

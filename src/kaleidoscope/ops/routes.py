@@ -66,7 +66,7 @@ async def errors(session: Session) -> Errors:
 @router.post("/api/ops/errors/retry")
 async def retry(wish: RetryCause, session: Session) -> Retried:
     """Try everything again that failed of a cause, at once and with all its retries."""
-    return await service.retry(session, wish.cause)
+    return await service.retry(session, wish.cause, wish.what)
 
 
 @router.get("/api/ops/stream", response_class=EventSourceResponse)

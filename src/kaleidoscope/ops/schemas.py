@@ -175,8 +175,12 @@ class Figures(BaseModel):
 class ErrorGroup(BaseModel):
     """Everything that failed of one cause."""
 
-    cause: str = Field(description="What their messages have in common; the key of a retry.")
+    cause: str = Field(description="What their messages have in common.")
     kind: Literal["asset", "message"] = Field(description="Assets, or messages that were given up.")
+    what: str = Field(
+        description="What failed: of assets as their history has it (recognised, thumbnailed …), "
+        "of messages their topic."
+    )
     count: int
     retrying: int = Field(description="Of these are tried again by themselves.")
     latest_at: datetime
@@ -195,6 +199,7 @@ class RetryCause(BaseModel):
     """Which errors are to be tried again."""
 
     cause: str = Field(description="As `GET /api/ops/errors` says it.")
+    what: str | None = Field(default=None, description="Only where that failed; null: everything.")
 
 
 class Retried(BaseModel):

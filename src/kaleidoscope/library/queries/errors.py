@@ -8,35 +8,43 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-ERRORS = text("""
-    SELECT error_message AS message, count(*) AS total, max(updated_at) AS latest_at,
-           count(*) FILTER (WHERE next_retry_at IS NOT NULL) AS retrying,
-           (array_agg(photo_id ORDER BY updated_at DESC))[1:6] AS photo_ids
-    FROM media_assets WHERE has_errors
-    GROUP BY error_message ORDER BY count(*) DESC, max(updated_at) DESC
+PROBLEMS = text("""
+    SELECT what, error AS message, count(*) AS total, max(failed_at) AS latest_at,
+           count(*) FILTER (WHERE retry_at IS NOT NULL) AS retrying,
+           (array_agg(photo_id ORDER BY failed_at DESC))[1:6] AS photo_ids
+    FROM asset_problems
+    GROUP BY what, error ORDER BY count(*) DESC, max(failed_at) DESC
     LIMIT :limit
 """)
 
-STATE = text("SELECT count(*), max(updated_at) FROM media_assets WHERE has_errors")
+STATE = text("SELECT count(*), max(failed_at), count(retry_at), max(retry_at) FROM asset_problems")
 
 WITH_MESSAGES = text("""
-    SELECT photo_id FROM media_assets
-    WHERE has_errors AND (error_message = ANY(:messages) OR (:unsaid AND error_message IS NULL))
+    SELECT photo_id FROM asset_problems WHERE what = :what AND error = ANY(:messages)
     ORDER BY photo_id
+""")
+
+RETRY_NOW = text("""
+    UPDATE asset_problems SET retry_at = now() WHERE what = :what AND photo_id = ANY(:ids)
 """)
 
 
 async def by_message(session: AsyncSession, limit: int) -> Sequence[Row[Any]]:
-    """Assets with errors by their message, the most frequent first."""
-    return (await session.execute(ERRORS, {"limit": limit})).all()
+    """Open problems by what failed and its message, the most frequent first."""
+    return (await session.execute(PROBLEMS, {"limit": limit})).all()
 
 
 async def state(session: AsyncSession) -> tuple[object, ...]:
-    """Something that changes when anything about errors does."""
+    """Something that changes when anything about problems does."""
     return tuple((await session.execute(STATE)).one())
 
 
-async def with_messages(session: AsyncSession, messages: Collection[str | None]) -> list[int]:
-    """The assets whose error is one of these messages."""
-    said = {"messages": [m for m in messages if m is not None], "unsaid": None in messages}
+async def with_messages(session: AsyncSession, what: str, messages: Collection[str]) -> list[int]:
+    """The assets of which that failed with one of these messages."""
+    said = {"what": what, "messages": list(messages)}
     return list((await session.execute(WITH_MESSAGES, said)).scalars())
+
+
+async def retry_now(session: AsyncSession, what: str, photo_ids: Collection[int]) -> None:
+    """Let the pass take these up again at its next round."""
+    await session.execute(RETRY_NOW, {"what": what, "ids": list(photo_ids)})

@@ -24,6 +24,7 @@ from kaleidoscope.library.service.figures import (
     figures,
     latest,
     photos_with_errors,
+    try_again,
 )
 from kaleidoscope.library.service.hashing import hash_pending
 from kaleidoscope.library.service.history import Happened, note
@@ -89,4 +90,5 @@ __all__ = [
     "stream",
     "stuck",
     "time_out",
+    "try_again",
 ]

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.library.queries import errors
 from kaleidoscope.library.queries import figures as queries
+from kaleidoscope.library.service import attempts
 
 MESSAGES = 20_000  # different ones that are looked at, the most frequent first
 
@@ -25,7 +26,7 @@ async def latest(session: AsyncSession, limit: int) -> Sequence[Row[Any]]:
 
 
 async def errors_by_message(session: AsyncSession) -> Sequence[Row[Any]]:
-    """Assets with errors by their message: count, how many are retried, the latest ids."""
+    """What is wrong with assets by `what` and message: count, how many retried, latest ids."""
     return await errors.by_message(session, MESSAGES)
 
 
@@ -34,6 +35,19 @@ async def errors_state(session: AsyncSession) -> tuple[object, ...]:
     return await errors.state(session)
 
 
-async def photos_with_errors(session: AsyncSession, messages: Collection[str | None]) -> list[int]:
-    """The assets whose error is one of these messages."""
-    return await errors.with_messages(session, messages)
+async def photos_with_errors(
+    session: AsyncSession, what: str, messages: Collection[str]
+) -> list[int]:
+    """The assets of which that failed with one of these messages."""
+    return await errors.with_messages(session, what, messages)
+
+
+async def try_again(session: AsyncSession, what: str, photo_ids: Sequence[int]) -> int:
+    """Try again what failed of these assets, by a person's word; answers how many.
+
+    Recognition at once and with all its retries, other passes at their next round.
+    """
+    if what == "recognised":
+        return await attempts.reprocess(session, photo_ids)
+    await errors.retry_now(session, what, photo_ids)
+    return len(photo_ids)

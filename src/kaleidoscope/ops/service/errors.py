@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,57 +23,69 @@ OF_ASSETS = {PhotoToProcess.topic, VideoToRead.topic}
 
 PAGE = 1000
 EXAMPLES = 6
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+Key = tuple[str, str]
+"""What failed, and the cause."""
 
 
 @dataclass
 class _Same:
-    """What has one cause."""
+    """What failed alike."""
 
     kind: Literal["asset", "message"]
     count: int = 0
     retrying: int = 0
-    messages: dict[str | None, None] = field(default_factory=dict)
+    messages: set[str] = field(default_factory=set)
     photo_ids: list[int] = field(default_factory=list)
-    latest_at: datetime | None = None
+    latest_at: datetime = LONG_AGO
     example: str = ""
 
-    def add(self, message: str | None, at: datetime, count: int = 1, retrying: int = 0) -> None:
+    def add(self, message: str, at: datetime, count: int = 1, retrying: int = 0) -> None:
         self.count += count
         self.retrying += retrying
-        self.messages[message] = None
-        if self.latest_at is None or at > self.latest_at:
-            self.latest_at, self.example = at, message or ""
+        self.messages.add(message)
+        if at > self.latest_at:
+            self.latest_at, self.example = at, message
 
 
 async def errors(session: AsyncSession) -> Errors:
-    """Everything that failed, grouped by cause, the most frequent first."""
-    found = [*(await _of_assets(session)).items(), *(await _of_messages(session)).items()]
+    """Everything that failed, grouped by what and cause, the most frequent first."""
+    found = {**await _of_assets(session), **await _of_messages(session)}
     groups = [
         ErrorGroup(
             cause=cause,
             kind=same.kind,
+            what=what,
             count=same.count,
             retrying=same.retrying,
-            latest_at=same.latest_at,  # type: ignore[arg-type]
+            latest_at=same.latest_at,
             example=same.example,
             photo_ids=same.photo_ids[:EXAMPLES],
         )
-        for cause, same in found
+        for (what, cause), same in found.items()
     ]
-    groups.sort(key=lambda group: (-group.count, group.cause))
+    groups.sort(key=lambda group: (-group.count, group.what, group.cause))
     return Errors(total=sum(group.count for group in groups), groups=groups)
 
 
-async def retry(session: AsyncSession, cause: str) -> Retried:
+async def retry(session: AsyncSession, cause: str, what: str | None = None) -> Retried:
     """Try everything again that failed of a cause. Raises `NotFound` where nothing did."""
-    same = (await _of_assets(session)).get(cause)
-    photo_ids = await library.photos_with_errors(session, same.messages) if same else []
-    letters = [letter.id async for letter in _dead(session) if _cause(letter) == cause]
-    if not photo_ids and not letters:
-        raise NotFound(f"nothing failed of the cause {cause!r}", cause=cause)
     # The letter of an asset goes, too: its message asks for an attempt that is void by then.
+    letters = [
+        letter.id
+        async for letter in _dead(session)
+        if rules.cause(letter.cause) == cause and what in (None, _what(letter))
+    ]
     revived = await bus.revive(session, ids=letters) if letters else []
-    assets = await library.reprocess(session, photo_ids) if photo_ids else 0
+    assets = 0
+    for (failed, common), same in (await _of_assets(session)).items():
+        if common == cause and what in (None, failed):
+            ids = await library.photos_with_errors(session, failed, same.messages)
+            assets += await library.try_again(session, failed, ids)
+    if not assets and not revived:
+        raise NotFound(f"nothing failed of the cause {cause!r}", cause=cause)
     return Retried(assets=assets, messages=len(revived))
 
 
@@ -82,27 +94,25 @@ async def state(session: AsyncSession) -> tuple[object, ...]:
     return (*await library.errors_state(session), *(await bus.count_dead(session)).items())
 
 
-async def _of_assets(session: AsyncSession) -> dict[str, _Same]:
-    found: dict[str, _Same] = defaultdict(lambda: _Same("asset"))
+async def _of_assets(session: AsyncSession) -> dict[Key, _Same]:
+    found: dict[Key, _Same] = defaultdict(lambda: _Same("asset"))
     for row in await library.errors_by_message(session):
-        same = found[rules.cause(row.message)]
+        same = found[row.what, rules.cause(row.message)]
         same.add(row.message, row.latest_at, row.total, row.retrying)
         same.photo_ids += row.photo_ids
     return dict(found)
 
 
-async def _of_messages(session: AsyncSession) -> dict[str, _Same]:
-    found: dict[str, _Same] = defaultdict(lambda: _Same("message"))
+async def _of_messages(session: AsyncSession) -> dict[Key, _Same]:
+    found: dict[Key, _Same] = defaultdict(lambda: _Same("message"))
     async for letter in _dead(session):
         if letter.topic not in OF_ASSETS:
-            found[_cause(letter)].add(letter.cause, letter.died_at)
+            found[letter.topic, rules.cause(letter.cause)].add(letter.cause, letter.died_at)
     return dict(found)
 
 
-def _cause(letter: DeadLetter) -> str:
-    """The cause of a dead letter; where it is about an asset, that of the asset's error."""
-    common = rules.cause(letter.cause)
-    return common if letter.topic in OF_ASSETS else f"{letter.topic}: {common}"
+def _what(letter: DeadLetter) -> str:
+    return "recognised" if letter.topic in OF_ASSETS else letter.topic
 
 
 async def _dead(session: AsyncSession) -> AsyncIterator[DeadLetter]:
