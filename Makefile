@@ -9,7 +9,7 @@ PYTHON ?= python3
 UV := .uv/bin/uv
 BIN := .venv/bin
 PAGE := src/kaleidoscope/apps/page_files/index.html
-NODE_IS_THERE := command -v npm >/dev/null && node -e 'process.exit(+process.versions.node.split(".")[0] < 20)' 2>/dev/null
+NODE_IS_THERE := command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format docs soak bench setup clean

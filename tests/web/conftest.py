@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from product import COMMAND, Product
 
 from kaleidoscope.apps import page as served
@@ -22,6 +22,7 @@ ARGUMENTS = [
     "--disable-sync",
     "--no-first-run",
 ]
+PATIENCE = 45_000  # ms; a test never asserts a time, but it ends
 DESK = {"width": 1440, "height": 900}
 
 
@@ -40,6 +41,7 @@ def browser() -> Iterator[Browser]:
     if not served.is_built():
         _cannot(served.NOT_BUILT)
     with sync_playwright() as playwright:
+        expect.set_options(timeout=PATIENCE)
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
         opened = playwright.chromium.launch(
             executable_path=str(CHROMIUM), args=[*ARGUMENTS, *sandbox]
@@ -58,13 +60,13 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         chosen = {"viewport": DESK, "locale": "en-US", **context}
         contexts.append(browser.new_context(**chosen))  # type: ignore[arg-type]
         page = contexts[-1].new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(PATIENCE)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on(
             "console",
-            lambda said: wrong.append(said.text)
-            if "Content Security Policy" in said.text
-            else None,
+            lambda said: (
+                wrong.append(said.text) if "Content Security Policy" in said.text else None
+            ),
         )
         return page
 

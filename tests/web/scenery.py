@@ -35,7 +35,9 @@ def landscape(number: int, size: tuple[int, int] = (1200, 900)) -> Image.Image:
     for layer in range(5):
         draw = ImageDraw.Draw(picture)
         base = height * (0.48 + 0.11 * layer)
-        waves = [(dice.uniform(0.6, 3), dice.uniform(0, 6.3), dice.uniform(8, 60)) for _ in range(4)]
+        waves = [
+            (dice.uniform(0.6, 3), dice.uniform(0, 6.3), dice.uniform(8, 60)) for _ in range(4)
+        ]
         across = np.linspace(0, 6.3, 120)
         ridge = base + sum(np.sin(across * f + p) * a / (1 + 0.2 * layer) for f, p, a in waves)
         haze = 1 - 0.2 * layer

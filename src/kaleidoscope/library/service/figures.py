@@ -48,6 +48,7 @@ async def try_again(session: AsyncSession, what: str, photo_ids: Sequence[int]) 
     Recognition at once and with all its retries, other passes at their next round.
     """
     if what == "recognised":
-        return await attempts.reprocess(session, photo_ids)
-    await errors.retry_now(session, what, photo_ids)
+        await attempts.reprocess(session, photo_ids)
+    else:
+        await errors.retry_now(session, what, photo_ids)
     return len(photo_ids)

@@ -39,7 +39,7 @@ class News:
 
 @dataclass
 class _Source:
-    """Something that is read, not more often than `every` nor for a twentieth of the time.
+    """Something that is read, not more often than `every`, and more rarely where that takes long.
 
     `state`, where there is one, tells cheaply whether it is worth reading at all.
     """
@@ -55,7 +55,8 @@ class _Source:
 class Pulse:
     """The latest of everything, read while anybody listens. One a process."""
 
-    SHARE = 20  # reading takes at most a part of this many of the time
+    SHARE = 10  # reading takes a tenth of the time at most,
+    RAREST = 10.0  # but is done every so many seconds in any case
 
     def __init__(self, db: Database, leaving: Callable[[], bool] = lambda: False) -> None:
         self._db = db
@@ -120,7 +121,7 @@ class Pulse:
                 source.seen = seen
             data = await source.read(session)
         took = time.monotonic() - began
-        source.due = began + max(source.every, self.SHARE * took)
+        source.due = began + max(source.every, min(self.SHARE * took, self.RAREST))
         before = self._latest.get(source.name)
         if before is None or _lasting(before.data) != _lasting(data):
             version = before.version + 1 if before else 1
