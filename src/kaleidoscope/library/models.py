@@ -299,6 +299,11 @@ class ProcessingAttempt(Base):
         CheckConstraint("outcome IN ('PROCESSED', 'FAILED', 'SUPERSEDED')", name="outcome"),
         CheckConstraint("(outcome IS NULL) = (finished_at IS NULL)", name="finished"),
         Index("ix_processing_attempts_photo_id", "photo_id", "created_at"),
+        Index(
+            "ix_processing_attempts_processed",
+            "finished_at",
+            postgresql_where=text("outcome = 'PROCESSED'"),
+        ),
         {"comment": "History of recognition: every attempt that began, ended or was superseded"},
     )
 

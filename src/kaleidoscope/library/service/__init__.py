@@ -49,6 +49,14 @@ from kaleidoscope.library.service.dates import (
     undo_correction,
 )
 from kaleidoscope.library.service.derivatives import Derivative, derivative, thumbnail_pending
+from kaleidoscope.library.service.figures import (
+    errors_by_message,
+    errors_state,
+    figures,
+    latest,
+    photos_with_errors,
+    try_again,
+)
 from kaleidoscope.library.service.hashing import hash_pending
 from kaleidoscope.library.service.history import Happened, history, note
 from kaleidoscope.library.service.ledger import (
@@ -117,8 +125,11 @@ __all__ = [
     "date_assets",
     "derivative",
     "doubtful_dates",
+    "errors_by_message",
+    "errors_state",
     "fail",
     "failed",
+    "figures",
     "filed_since",
     "finish",
     "folders",
@@ -127,6 +138,7 @@ __all__ = [
     "get_many",
     "hash_pending",
     "history",
+    "latest",
     "lock",
     "modified_at",
     "new_attempt",
@@ -137,6 +149,7 @@ __all__ = [
     "parcels",
     "photo_dates",
     "photo_ids",
+    "photos_with_errors",
     "place",
     "plan",
     "preview_shift",
@@ -162,6 +175,7 @@ __all__ = [
     "tell",
     "thumbnail_pending",
     "time_out",
+    "try_again",
     "undated",
     "undo_correction",
 ]
