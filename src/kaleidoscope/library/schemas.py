@@ -13,6 +13,7 @@ from kaleidoscope.library.ids import AssetId, PhotoId
 
 Status = Literal["READY", "PROCESSING", "PROCESSED", "FAILED"]
 MediaType = Literal["photo", "video"]
+Confidence = Literal["high", "medium", "low"]
 DerivativeKind = Literal["thumbnail", "preview"]
 AttemptState = Literal["started", "already-done", "superseded"]
 
@@ -42,6 +43,10 @@ class Photo(BaseModel):
     captured_at: datetime | None
     captured_offset: timedelta | None
     captured_at_source: str | None
+    captured_at_confidence: Confidence | None
+    camera_make: str | None
+    camera_model: str | None
+    camera_serial: str | None
     ingested_at: datetime
     location: dict[str, float] | None
     is_ingested: bool
@@ -203,3 +208,105 @@ class StatusChanged(BaseModel):
         description="`started`: done as asked; `already-done`: that attempt had ended before; "
         "`superseded`: another attempt has taken its place."
     )
+
+
+class DateCandidate(BaseModel):
+    """One date that something tells of an asset."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    source: str = Field(description="What tells it: an EXIF tag, a sidecar, the name …")
+    captured_at: datetime = Field(description="By the clock on the wall there.")
+    captured_offset: timedelta | None = Field(description="How far that was ahead of UTC.")
+    confidence: Confidence
+
+
+class PhotoDates(BaseModel):
+    """An asset's date, why it has it, and what else there was to choose from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    photo_id: PhotoId
+    path: str
+    captured_at: datetime | None
+    captured_offset: timedelta | None
+    source: str | None = Field(description="Null: nobody has looked yet.")
+    confidence: Confidence | None
+    camera: str | None
+    candidates: list[DateCandidate] = Field(description="The most trusted first.")
+
+
+class DoubtfulDate(PhotoDates):
+    """An asset whose date a person should look at."""
+
+
+class DoubtfulDates(BaseModel):
+    """Assets whose date is of low confidence, in the order of their ids."""
+
+    photos: list[DoubtfulDate]
+    total: int = Field(description="How many there are in all.")
+    next: PhotoId | None = Field(description="`after` of the next page; null: this is the last.")
+
+
+class Camera(BaseModel):
+    """A camera, by what it writes into its photos."""
+
+    name: str
+    make: str | None
+    model: str
+    serial: str | None
+    photos: int
+    first: datetime | None = Field(description="Date of its first photo.")
+    last: datetime | None = Field(description="Date of its last photo.")
+
+
+class ShiftRequest(BaseModel):
+    """The clock of a camera was wrong."""
+
+    camera: str = Field(description="Its model, with or without the maker.")
+    serial: str | None = Field(default=None, description="Only the one with this serial number.")
+    by: timedelta = Field(description="What to add to its dates: seconds, or PT1H30M.")
+    since: datetime | None = Field(default=None, description="Only dates from then on.")
+    until: datetime | None = Field(default=None, description="Only dates before then.")
+
+
+class DateGiven(BaseModel):
+    """When a photo was taken, as a person says."""
+
+    captured_at: datetime = Field(description="By the clock on the wall there, without a zone.")
+    captured_offset: timedelta | None = Field(
+        default=None, description="How far that clock was ahead of UTC, where it is known."
+    )
+
+
+class CorrectedPhoto(BaseModel):
+    """One photo of a correction."""
+
+    photo_id: PhotoId
+    path: str
+    before: datetime | None
+    after: datetime
+    offset: timedelta | None
+
+
+class ShiftPreview(BaseModel):
+    """What a shift would do; nothing has been written."""
+
+    photos: int
+    to_be_filed: int = Field(description="How many change their day, and so their folder.")
+    examples: list[CorrectedPhoto]
+
+
+class Correction(BaseModel):
+    """A person's correction of the dates of one or many photos."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    correction_id: int
+    kind: Literal["shift", "set"]
+    shifted_by: timedelta | None
+    criteria: dict[str, object] = Field(description="Which photos were meant.")
+    made_at: datetime
+    undone_at: datetime | None
+    photos: int
+    to_be_filed: int = Field(description="How many wait to be filed under their new day.")

@@ -26,8 +26,6 @@ _POSTER_SECONDS = 3.0  # … and not later than so many seconds for the first of
 _TELLING = 12.0  # deviation of the brightness from which a picture shows something
 _UNSAID = 2  # AVCOL_SPC_UNSPECIFIED
 
-_DATES = ("com.apple.quicktime.creationdate", "creation_time", "date")
-
 av.logging.set_level(av.logging.PANIC)  # what is wrong comes as exceptions
 
 
@@ -35,8 +33,7 @@ av.logging.set_level(av.logging.PANIC)  # what is wrong comes as exceptions
 class VideoInfo:
     """`width`, `height` as displayed (upright), `duration` in seconds, `frame_rate` a second.
 
-    `created` is the first of Apple's creation date (local time with its zone) and the container's
-    (UTC), as it is written.
+    `tags` are the texts of the container and its streams, by their names in small letters.
     """
 
     width: int
@@ -44,7 +41,7 @@ class VideoInfo:
     duration: float | None
     frame_rate: float | None
     codec: str
-    created: str | None
+    tags: dict[str, str]
 
 
 def read(source: Source) -> VideoInfo:
@@ -68,6 +65,16 @@ def read_open(file: BinaryIO, name: str) -> VideoInfo:
         raise _unreadable(name, error) from error
 
 
+def tags_open(file: BinaryIO) -> dict[str, str]:
+    """The texts of a video of which nothing else may be readable; none of one that is none."""
+    file.seek(0)
+    try:
+        with opened(file) as container:
+            return _tags(container)
+    except (av.FFmpegError, LookupError, ValueError):
+        return {}
+
+
 def read_file(path: str) -> dict[str, Any]:
     """`read` for the pool: a path spelled by `kernel.paths`, the metadata as plain data."""
     return asdict(read(to_bytes(path)))
@@ -84,6 +91,8 @@ def picture_stream(container: Any) -> Any:
     stream = next(iter(container.streams.video), None)
     if stream is None:
         raise LookupError("it has no pictures")
+    if stream.codec_context is None:
+        raise LookupError("no decoder here knows its pictures")
     stream.codec_context.thread_count = 1
     if stream.width * stream.height > MAX_PIXELS:
         raise ValueError(f"{stream.width} × {stream.height} pixels are too many")
@@ -169,8 +178,15 @@ def _most_telling(frames: Iterator[Any]) -> Any:
 def _info(container: Any, stream: Any, frame: Any) -> VideoInfo:
     turned = round(frame.rotation / 90) % 2 == 1
     size = (frame.height, frame.width) if turned else (frame.width, frame.height)
-    tags = {**container.metadata, **stream.metadata}
-    created = next((tags[key] for key in _DATES if tags.get(key)), None)
     duration = container.duration / av.time_base if container.duration else None
     rate = float(stream.average_rate) if stream.average_rate else None
-    return VideoInfo(*size, duration, rate, stream.codec_context.name, created)
+    return VideoInfo(*size, duration, rate, stream.codec_context.name, _tags(container))
+
+
+def _tags(container: Any) -> dict[str, str]:
+    """The container's own stand before those of its streams."""
+    tags: dict[str, str] = {}
+    for told in (container.metadata, *(stream.metadata for stream in container.streams)):
+        for name, text in told.items():
+            tags.setdefault(name.lower(), text)
+    return tags

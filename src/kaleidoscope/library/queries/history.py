@@ -183,12 +183,6 @@ async def moves(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
     return rows.all()
 
 
-async def has_moves(session: AsyncSession) -> bool:
-    """Whether this database has custody's moves."""
-    found = await session.execute(text("SELECT to_regclass('custody_moves') IS NOT NULL"))
-    return bool(found.scalar_one())
-
-
 async def due_now(session: AsyncSession, photo_id: int, what: str) -> bool:
     """Let what failed be tried again in the next round; False: it has not failed."""
     rows = await session.execute(

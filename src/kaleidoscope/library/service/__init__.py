@@ -4,7 +4,8 @@ they read files between short transactions of their own.
 
 from __future__ import annotations
 
-from kaleidoscope.library.outside.files import modified_at
+from kaleidoscope.library.outside.custody import Identity, remove_empty
+from kaleidoscope.library.outside.files import SAMPLE, modified_at, sample_hash
 from kaleidoscope.library.queries.attempts import Held
 from kaleidoscope.library.service.again import retry
 from kaleidoscope.library.service.attempts import (
@@ -20,11 +21,46 @@ from kaleidoscope.library.service.attempts import (
     time_out,
 )
 from kaleidoscope.library.service.curation import curate
+from kaleidoscope.library.service.custody import (
+    Outcome,
+    SetAside,
+    begun,
+    filed_since,
+    folders,
+    refile,
+    resume,
+    set_aside,
+    take_in,
+)
+from kaleidoscope.library.service.dates import (
+    cameras,
+    corrections,
+    date_assets,
+    doubtful_dates,
+    photo_dates,
+    preview_shift,
+    read_shift,
+    reader,
+    set_date,
+    shift,
+    task,
+    tell,
+    undated,
+    undo_correction,
+)
 from kaleidoscope.library.service.derivatives import (
     Derivative,
     derivative,
     sweep_derivatives,
     thumbnail_pending,
+)
+from kaleidoscope.library.service.figures import (
+    errors_by_message,
+    errors_state,
+    figures,
+    latest,
+    photos_with_errors,
+    try_again,
 )
 from kaleidoscope.library.service.geocoding import geocode_pending, place_of
 from kaleidoscope.library.service.hashing import hash_pending
@@ -37,11 +73,22 @@ from kaleidoscope.library.service.ledger import (
     failed,
     get,
     get_many,
+    number_of,
     page,
     photo_ids,
     set_person_ids,
     stream,
     stuck,
+)
+from kaleidoscope.library.service.planning import owned
+from kaleidoscope.library.service.receiving import (
+    Candidate,
+    Parcel,
+    Received,
+    Work,
+    children,
+    parcels,
+    read,
 )
 from kaleidoscope.library.service.registration import (
     Plan,
@@ -53,46 +100,88 @@ from kaleidoscope.library.service.registration import (
 )
 
 __all__ = [
+    "SAMPLE",
+    "Candidate",
     "Derivative",
     "Happened",
     "Held",
+    "Identity",
+    "Outcome",
+    "Parcel",
     "Plan",
+    "Received",
     "Refused",
     "Registered",
     "ScannedFile",
+    "SetAside",
+    "Work",
     "attempt_result",
     "attempts",
     "begin_attempt",
+    "begun",
     "by_path",
+    "cameras",
     "change_status",
+    "children",
+    "corrections",
     "count_known",
     "counts",
     "curate",
+    "date_assets",
     "derivative",
+    "doubtful_dates",
+    "errors_by_message",
+    "errors_state",
     "fail",
     "failed",
+    "figures",
+    "filed_since",
     "finish",
+    "folders",
     "geocode_pending",
     "get",
     "get_many",
     "hash_pending",
     "history",
+    "latest",
     "lock",
     "modified_at",
     "new_attempt",
     "note",
+    "number_of",
+    "owned",
     "page",
+    "parcels",
+    "photo_dates",
     "photo_ids",
+    "photos_with_errors",
     "place_of",
     "plan",
+    "preview_shift",
+    "read",
+    "read_shift",
+    "reader",
+    "refile",
     "register",
+    "remove_empty",
     "reprocess",
+    "resume",
     "retry",
     "retry_due",
+    "sample_hash",
+    "set_aside",
+    "set_date",
     "set_person_ids",
+    "shift",
     "stream",
     "stuck",
     "sweep_derivatives",
+    "take_in",
+    "task",
+    "tell",
     "thumbnail_pending",
     "time_out",
+    "try_again",
+    "undated",
+    "undo_correction",
 ]

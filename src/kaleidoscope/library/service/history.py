@@ -98,11 +98,10 @@ async def history(session: AsyncSession, photo_id: int) -> History:
         for row in found
     ]
     told = {event.what for event in noted if event.outcome == "ok"}
-    if await rows.has_moves(session):
-        moves = await rows.moves(session, photo_id)
-        noted += [
-            HistoryEvent.model_validate(dict(row._mapping)) for row in moves if row.what not in told
-        ]
+    moves = await rows.moves(session, photo_id)
+    noted += [
+        HistoryEvent.model_validate(dict(row._mapping)) for row in moves if row.what not in told
+    ]
     noted += [
         HistoryEvent(at=at, what=what, outcome="ok")
         for what, at in _by_the_ledger(photo).items()

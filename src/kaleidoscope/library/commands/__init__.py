@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, cast, get_args
 
 import typer
@@ -14,10 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from kaleidoscope.kernel.errors import NotFound
-from kaleidoscope.kernel.paths import to_text
 from kaleidoscope.kernel.terminal import emit, open_database, run
 from kaleidoscope.library import service
+from kaleidoscope.library.commands import dates
 from kaleidoscope.library.schemas import (
     History,
     HistoryEvent,
@@ -28,6 +26,7 @@ from kaleidoscope.library.schemas import (
 )
 
 app = typer.Typer(help="The ledger of photos and videos.", no_args_is_help=True)
+app.add_typer(dates.app, name="dates")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 StatusOption = Annotated[
@@ -209,17 +208,7 @@ async def _reprocess(names: list[str], status: Status | None) -> int:
 
 async def _ids(session: AsyncSession, names: list[str]) -> list[int]:
     """The photos that a user names by number or path."""
-    return [await _id(session, name) for name in names]
-
-
-async def _id(session: AsyncSession, name: str) -> int:
-    if name.isdecimal():
-        return int(name)
-    path = to_text(Path(name).absolute())
-    photo = await service.by_path(session, path)
-    if photo is None:
-        raise NotFound(f"{path} is not in the ledger", path=path)
-    return photo.photo_id
+    return [await service.number_of(session, name) for name in names]
 
 
 def _status(name: str | None) -> Status | None:
