@@ -167,7 +167,7 @@ async def moves(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
     """The moves of an asset's file by custody, the oldest first."""
     rows = await session.execute(
         text(
-            "SELECT coalesce(recorded_at, planned_at) AS at,"
+            "SELECT planned_at, coalesce(recorded_at, planned_at) AS at,"
             " CASE WHEN kind IN ('duplicate', 'set-aside') THEN 'set-aside' ELSE 'filed' END"
             "  AS what,"
             " CASE state WHEN 'ABANDONED' THEN 'failed' WHEN 'PLANNED' THEN 'running' ELSE 'ok' END"
