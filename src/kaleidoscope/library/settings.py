@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator
 
@@ -50,15 +51,56 @@ class LibrarySettings(Section):
     hash_threads: int = Field(
         default=2, ge=1, description="Files hashed at the same time in the background."
     )
-    video_seconds: float = Field(
+    metadata_seconds: float = Field(
         default=60.0,
         gt=0,
-        description="Seconds that reading a video's metadata may take; then it has failed.",
+        description="Seconds that reading the metadata of a video, or of some photos at a time, "
+        "may take; then it has failed.",
     )
-    video_memory: int = Field(
+    metadata_memory: int = Field(
         default=2048,
         ge=256,
-        description="Megabytes of address space of the process that reads a video's metadata.",
+        description="Megabytes of address space of a process that reads metadata.",
+    )
+    metadata_processes: int = Field(
+        default=1,
+        ge=1,
+        description="Processes that read the dates of files indexed in place, in the background.",
+    )
+    home_zone: str = Field(
+        default="",
+        description="Where things happen whose place is not known, for example Europe/Berlin: "
+        "dates that are told in UTC (videos without GPS, Takeout) become local by it. Empty: they "
+        "stay in UTC, with little confidence.",
+    )
+
+    @field_validator("home_zone")
+    @classmethod
+    def _known_zone(cls, given: str) -> str:
+        if given:
+            try:
+                ZoneInfo(given)
+            except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+                raise ValueError(f"{given} is no time zone of the IANA database") from error
+        return given
+
+    derivatives: Path | None = Field(
+        default=None,
+        description="The folder of thumbnails and previews. Empty: `Storage/Derivatives` in the "
+        "data folder.",
+    )
+    thumbnail_processes: int = Field(
+        default=1, ge=0, description="Child processes that make thumbnails. 0: one a core."
+    )
+    thumbnail_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds that the thumbnails of one file may take; then they have failed.",
+    )
+    thumbnail_memory: int = Field(
+        default=3072,
+        ge=512,
+        description="Megabytes of address space of each process that makes thumbnails.",
     )
     originals: Path = Field(
         default_factory=lambda: _in_data_folder("Storage", "Originals"),

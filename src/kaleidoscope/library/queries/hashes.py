@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.kernel.db import sql
+from kaleidoscope.library.queries.history import WAITING
 
 
 @dataclass(frozen=True)
@@ -39,36 +42,43 @@ GIVEN = (
     "  AND m.modified_at IS NOT DISTINCT FROM g.modified_at AND m.file_hash IS NULL"
 )
 
-# Being hashed heals an error of the file; one of recognition stays while it is FAILED.
-HEALED = (
-    "has_errors = m.has_errors AND m.status = 'FAILED',"
-    " error_message = CASE WHEN m.status = 'FAILED' THEN m.error_message END"
-)
-
 
 async def unhashed(session: AsyncSession, after: int, limit: int) -> list[Unhashed]:
-    """The next assets without a hash, in the order of their ids."""
+    """The next assets without a hash, in the order of their ids; failures wait for their time."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT photo_id, final_path AS path, size_bytes AS size, modified_at"
-            " FROM media_assets WHERE file_hash IS NULL AND photo_id > :after"
-            " ORDER BY photo_id LIMIT :limit"
+            " FROM media_assets m WHERE file_hash IS NULL AND photo_id > :after"
+            f" AND NOT {WAITING.format('hashed')} ORDER BY photo_id LIMIT :limit"
         ),
         {"after": after, "limit": limit},
     )
     return [Unhashed(**row._mapping) for row in rows]
 
 
+async def unhashed_one(session: AsyncSession, photo_id: int) -> Unhashed | None:
+    """This asset, if it has no hash yet."""
+    rows = await session.execute(
+        sql(
+            "SELECT photo_id, final_path AS path, size_bytes AS size, modified_at"
+            " FROM media_assets WHERE file_hash IS NULL AND photo_id = :photo"
+        ),
+        {"photo": photo_id},
+    )
+    row = rows.one_or_none()
+    return Unhashed(**row._mapping) if row else None
+
+
 async def lock(session: AsyncSession) -> None:
     """One transaction at a time decides who is whose duplicate."""
     key = "SELECT pg_advisory_xact_lock(hashtextextended('library:hashes', 0))"
-    await session.execute(text(key))
+    await session.execute(sql(key))
 
 
 async def firsts(session: AsyncSession, hashes: Iterable[str]) -> dict[str, int]:
     """The first asset of each content that the ledger has, held until the transaction ends."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT photo_id, file_hash FROM media_assets"
             " WHERE file_hash = ANY(:hashes) AND duplicate_of IS NULL"
             " ORDER BY photo_id FOR NO KEY UPDATE"
@@ -78,12 +88,16 @@ async def firsts(session: AsyncSession, hashes: Iterable[str]) -> dict[str, int]
     return {row.file_hash: row.photo_id for row in rows}
 
 
-async def write(session: AsyncSession, hashed: Sequence[Hashed]) -> None:
-    """Hashes of assets that are the first with their content; a file changed since is left out."""
-    await session.execute(
-        text(f"UPDATE media_assets m SET file_hash = g.file_hash, {HEALED}{GIVEN}"),
+async def write(session: AsyncSession, hashed: Sequence[Hashed]) -> list[int]:
+    """Hashes of assets that are the first with their content; answers whose were written.
+
+    A file changed since is left out.
+    """
+    rows = await session.execute(
+        sql(f"UPDATE media_assets m SET file_hash = g.file_hash{GIVEN} RETURNING m.photo_id"),
         _given(hashed, {}),
     )
+    return list(rows.scalars())
 
 
 async def write_duplicates(
@@ -94,8 +108,8 @@ async def write_duplicates(
     What recognition found in one by itself stays shown until the first one's outcome is.
     """
     rows = await session.execute(
-        text(
-            f"UPDATE media_assets m SET file_hash = g.file_hash, duplicate_of = g.first, {HEALED},"
+        sql(
+            f"UPDATE media_assets m SET file_hash = g.file_hash, duplicate_of = g.first,"
             " next_retry_at = NULL, retry_count = 0,"
             " status = CASE WHEN m.status = 'PROCESSED' THEN m.status ELSE 'READY' END"
             f"{GIVEN} RETURNING m.photo_id"
@@ -105,29 +119,26 @@ async def write_duplicates(
     return list(rows.scalars())
 
 
-async def note_error(session: AsyncSession, errors: Mapping[int, str]) -> int:
-    """Why files could not be hashed, where no other error stands; answers how many are new."""
-    rows = await session.execute(
-        text(
-            "UPDATE media_assets m SET has_errors = true, error_message = g.message"
-            " FROM unnest(CAST(:ids AS bigint[]), CAST(:messages AS text[])) AS g (id, message)"
-            " WHERE m.photo_id = g.id AND NOT m.has_errors AND m.file_hash IS NULL"
-            " RETURNING 1"
-        ),
-        {"ids": list(errors), "messages": list(errors.values())},
-    )
-    return len(rows.all())
-
-
 async def mirror(session: AsyncSession, first: int) -> Sequence[Row[Any]]:
     """Show an asset's outcome on its duplicates: their photo_id and attempt_id."""
     rows = await session.execute(
-        text(
-            "UPDATE media_assets d SET status = f.status, next_retry_at = f.next_retry_at,"
+        sql(
+            "WITH healed AS (DELETE FROM asset_problems p USING media_assets d"
+            "  WHERE d.duplicate_of = :first AND p.photo_id = d.photo_id"
+            "   AND p.what = 'recognised' AND NOT EXISTS (SELECT FROM asset_problems f"
+            "    WHERE f.photo_id = :first AND f.what = 'recognised')),"
+            " told AS (INSERT INTO asset_problems"
+            "   (photo_id, what, error_code, error, failures, since, failed_at, retry_at)"
+            "  SELECT d.photo_id, f.what, f.error_code, f.error, f.failures, f.since, f.failed_at,"
+            "   f.retry_at FROM asset_problems f, media_assets d"
+            "  WHERE f.photo_id = :first AND f.what = 'recognised' AND d.duplicate_of = :first"
+            "  ON CONFLICT (photo_id, what) DO UPDATE SET error_code = excluded.error_code,"
+            "   error = excluded.error, failures = excluded.failures,"
+            "   failed_at = excluded.failed_at, retry_at = excluded.retry_at)"
+            " UPDATE media_assets d SET status = f.status, next_retry_at = f.next_retry_at,"
             " retry_count = f.retry_count, person_ids = f.person_ids, no_faces = f.no_faces,"
             " width = f.width, height = f.height, mime_type = f.mime_type,"
-            " duration_seconds = f.duration_seconds, frame_rate = f.frame_rate,"
-            " has_errors = f.has_errors, error_message = f.error_message"
+            " duration_seconds = f.duration_seconds, frame_rate = f.frame_rate"
             " FROM media_assets f WHERE f.photo_id = :first AND d.duplicate_of = f.photo_id"
             " RETURNING d.photo_id, d.attempt_id"
         ),
@@ -139,7 +150,7 @@ async def mirror(session: AsyncSession, first: int) -> Sequence[Row[Any]]:
 async def part_from(session: AsyncSession, gone: Sequence[int]) -> list[int]:
     """Give the duplicates of assets with new content a first one among themselves; answers it."""
     rows = await session.execute(
-        text(
+        sql(
             "WITH heirs AS (SELECT duplicate_of AS gone, min(photo_id) AS heir FROM media_assets"
             "  WHERE duplicate_of = ANY(:gone) GROUP BY duplicate_of)"
             " UPDATE media_assets m SET duplicate_of = nullif(h.heir, m.photo_id) FROM heirs h"

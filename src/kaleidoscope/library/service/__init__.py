@@ -7,6 +7,7 @@ from __future__ import annotations
 from kaleidoscope.library.outside.custody import Identity, remove_empty
 from kaleidoscope.library.outside.files import SAMPLE, modified_at, sample_hash
 from kaleidoscope.library.queries.attempts import Held
+from kaleidoscope.library.service.again import retry
 from kaleidoscope.library.service.attempts import (
     attempt_result,
     begin_attempt,
@@ -19,6 +20,7 @@ from kaleidoscope.library.service.attempts import (
     retry_due,
     time_out,
 )
+from kaleidoscope.library.service.curation import curate
 from kaleidoscope.library.service.custody import (
     Outcome,
     SetAside,
@@ -30,7 +32,25 @@ from kaleidoscope.library.service.custody import (
     set_aside,
     take_in,
 )
+from kaleidoscope.library.service.dates import (
+    cameras,
+    corrections,
+    date_assets,
+    doubtful_dates,
+    photo_dates,
+    preview_shift,
+    read_shift,
+    reader,
+    set_date,
+    shift,
+    task,
+    tell,
+    undated,
+    undo_correction,
+)
+from kaleidoscope.library.service.derivatives import Derivative, derivative, thumbnail_pending
 from kaleidoscope.library.service.hashing import hash_pending
+from kaleidoscope.library.service.history import Happened, history, note
 from kaleidoscope.library.service.ledger import (
     attempts,
     by_path,
@@ -39,12 +59,14 @@ from kaleidoscope.library.service.ledger import (
     failed,
     get,
     get_many,
+    number_of,
     page,
     photo_ids,
     set_person_ids,
     stream,
     stuck,
 )
+from kaleidoscope.library.service.places import geocode_pending, place
 from kaleidoscope.library.service.planning import owned
 from kaleidoscope.library.service.receiving import (
     Candidate,
@@ -67,6 +89,8 @@ from kaleidoscope.library.service.registration import (
 __all__ = [
     "SAMPLE",
     "Candidate",
+    "Derivative",
+    "Happened",
     "Held",
     "Identity",
     "Outcome",
@@ -83,38 +107,61 @@ __all__ = [
     "begin_attempt",
     "begun",
     "by_path",
+    "cameras",
     "change_status",
     "children",
+    "corrections",
     "count_known",
     "counts",
+    "curate",
+    "date_assets",
+    "derivative",
+    "doubtful_dates",
     "fail",
     "failed",
     "filed_since",
     "finish",
     "folders",
+    "geocode_pending",
     "get",
     "get_many",
     "hash_pending",
+    "history",
     "lock",
     "modified_at",
     "new_attempt",
+    "note",
+    "number_of",
     "owned",
     "page",
     "parcels",
+    "photo_dates",
     "photo_ids",
+    "place",
     "plan",
+    "preview_shift",
     "read",
+    "read_shift",
+    "reader",
     "refile",
     "register",
     "remove_empty",
     "reprocess",
     "resume",
+    "retry",
     "retry_due",
     "sample_hash",
     "set_aside",
+    "set_date",
     "set_person_ids",
+    "shift",
     "stream",
     "stuck",
     "take_in",
+    "task",
+    "tell",
+    "thumbnail_pending",
     "time_out",
+    "undated",
+    "undo_correction",
 ]

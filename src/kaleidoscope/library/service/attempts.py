@@ -158,7 +158,7 @@ async def fail(
         permanent=permanent,
     )
     failure = rules.failure(held.retry_count, permanent, load(LibrarySettings))
-    await attempts.set_failed(session, photo_id, failure.count, failure.retry_in, error)
+    await attempts.set_failed(session, photo_id, failure.count, failure.retry_in, code, error)
     if failure.retry_in is None:
         await _bury(session, photo_id, error)
     event = PhotoProcessed(

@@ -426,6 +426,7 @@ async def _write_new(
     found = await rows.insert_assets(session, [laid[n] for n in new], firsts)
     by_path = {m.target: n for n, m in new.items()}
     photos = {by_path[row.path]: row.photo_id for row in found}
+    await rows.insert_candidates(session, photos)
     late = [
         Hashed(photos[n], m.size, planning.time_of(m.facts or {}), m.file_hash)
         for n, m in new.items()

@@ -9,12 +9,14 @@ from typing import Protocol
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.errors import NotFound
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.events import PhotoProcessed
 from kaleidoscope.library.outside.files import FileProblem, hash_file
 from kaleidoscope.library.queries import hashes
 from kaleidoscope.library.queries.hashes import Hashed
 from kaleidoscope.library.service.attempts import announce_duplicates
+from kaleidoscope.library.service.history import Happened, note
 from kaleidoscope.library.service.ledger import get
 from kaleidoscope.library.settings import LibrarySettings
 
@@ -24,7 +26,7 @@ AT_ONCE = 200
 async def hash_pending(db: Database) -> dict[str, int]:
     """Hash every file that has no hash yet, some at a time; answers how many, and how it went.
 
-    A file that cannot be read is noted in its row and looked at again in the next round.
+    A file that cannot be read is noted, and looked at again when its time has come.
     """
     done = {"hashed": 0, "duplicates": 0, "failed": 0}
     after = 0
@@ -40,16 +42,30 @@ async def hash_pending(db: Database) -> dict[str, int]:
             for f, digest in zip(files, digests, strict=True)
             if isinstance(digest, str)
         ]
-        errors = {
-            f.photo_id: str(problem)
+        failures = [
+            Happened(f.photo_id, "hashed", "failed", error=str(problem), code="file-problem")
             for f, problem in zip(files, digests, strict=True)
             if isinstance(problem, FileProblem)
-        }
+        ]
         async with db.transaction() as session:
             duplicates = await settle(session, hashed)
-            done["failed"] += await hashes.note_error(session, errors) if errors else 0
+            await note(session, failures)
+        done["failed"] += len(failures)
         done["hashed"] += len(hashed)
         done["duplicates"] += len(duplicates)
+
+
+async def hash_one(db: Database, photo_id: int) -> None:
+    """Hash an asset that has no hash yet, now. Raises `NotFound` with the cause where it cannot."""
+    async with db.transaction() as session:
+        file = await hashes.unhashed_one(session, photo_id)
+    if file is None:  # somebody was quicker
+        return
+    (digest,) = await hash_all([file])
+    if isinstance(digest, FileProblem):
+        raise NotFound(str(digest), photo_id=photo_id)
+    async with db.transaction() as session:
+        await settle(session, [Hashed(file.photo_id, file.size, file.modified_at, digest)])
 
 
 class Sized(Protocol):
@@ -94,10 +110,14 @@ async def settle(session: AsyncSession, hashed: Sequence[Hashed]) -> set[int]:
             own.append(one)
         else:
             later[one.photo_id] = first
-    await hashes.write(session, own)
-    if not later:
-        return set()
-    return await _follow(session, [h for h in hashed if h.photo_id in later], later)
+    written = await hashes.write(session, own)
+    duplicates = (
+        await _follow(session, [h for h in hashed if h.photo_id in later], later)
+        if later
+        else set()
+    )
+    await note(session, [Happened(photo_id, "hashed") for photo_id in (*written, *duplicates)])
+    return duplicates
 
 
 async def _follow(
