@@ -13,7 +13,7 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -423,6 +423,23 @@ def _check_kept(order: Release) -> None:
         raise Setback("target", f"what was filed at {order.target} is gone")
     if found != order.kept and _hash_of(order.target) != order.file_hash:
         raise Setback("target", f"what was filed at {order.target} is not what it was")
+
+
+def files_below(root: bytes) -> Iterator[tuple[bytes, Identity]]:
+    """Every plain file below a folder, links not followed, hidden ones and drafts left out."""
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda e: e.name):
+                if entry.name.startswith(b"."):
+                    continue
+                with suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(status.st_mode):
+                        folders.append(entry.path)
+                    elif stat.S_ISREG(status.st_mode):
+                        yield entry.path, Identity.of(status)
 
 
 def remove_empty(folder: bytes) -> bool:

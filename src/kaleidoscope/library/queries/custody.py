@@ -95,30 +95,72 @@ INSERT = sql(
     f"  CAST(:facts AS jsonb[])) RETURNING {COLUMNS}"
 )
 
-# The facts were written with the plan: recording needs nothing from the file again.
-RECORD = sql(
+ASSET_COLUMNS = (
     "INSERT INTO media_assets (file_hash, original_name, original_path, final_path, filename,"
     "  path_bytes, size_bytes, modified_at, sample_hash, mime_type, media_type, width, height,"
     "  duration_seconds, frame_rate, captured_at, captured_offset, captured_at_source,"
     "  captured_at_confidence, camera_make, camera_model, camera_serial, location)"
-    " SELECT CASE WHEN g.first IS NULL THEN m.file_hash END, regexp_replace(m.source_path,"
-    "  '^.*/', ''), m.source_path, m.target_path, g.name, g.bytes, m.size_bytes,"
+)
+FROM_FACTS = (
     "  CAST(f.modified_at AS timestamptz), f.sample_hash, f.mime_type,"
     "  CAST(f.media_type AS media_type), f.width, f.height, f.duration_seconds, f.frame_rate,"
     "  f.captured_at, make_interval(mins => f.offset_minutes), f.captured_at_source,"
     "  f.captured_at_confidence, f.camera_make, f.camera_model, f.camera_serial,"
     "  nullif(f.location, 'null')"
-    " FROM unnest(CAST(:ids AS bigint[]), CAST(:names AS text[]), CAST(:bytes AS bytea[]),"
-    "  CAST(:firsts AS bigint[])) AS g (id, name, bytes, first)"
-    " JOIN custody_moves m ON m.move_id = g.id"
-    " CROSS JOIN LATERAL jsonb_to_record(m.facts) AS f (modified_at text, sample_hash text,"
+)
+FACTS = (
+    " AS f (modified_at text, sample_hash text,"
     "  mime_type text, media_type text, width int, height int, duration_seconds numeric,"
     "  frame_rate numeric, captured_at timestamp, offset_minutes int, captured_at_source text,"
     "  captured_at_confidence text, camera_make text, camera_model text, camera_serial text,"
     "  location jsonb)"
-    " ORDER BY m.move_id ON CONFLICT (final_path) DO NOTHING"
+)
+ADDED = (
+    " ON CONFLICT (final_path) DO NOTHING"
     " RETURNING photo_id, final_path AS path, media_type::text, attempt_id, file_hash"
 )
+CANDIDATES = (
+    "INSERT INTO capture_candidates"
+    " (photo_id, source, captured_at, captured_offset, confidence)"
+    " SELECT g.photo_id, c.source, c.at, make_interval(mins => c.offset_minutes), c.confidence"
+)
+EACH_CANDIDATE = (
+    " CROSS JOIN LATERAL jsonb_to_recordset(coalesce(nullif({}, 'null'), '[]'))"
+    "  AS c (source text, at timestamp, offset_minutes int, confidence text)"
+    " ON CONFLICT DO NOTHING"
+)
+
+# The facts were written with the plan: recording needs nothing from the file again.
+RECORD = sql(
+    f"{ASSET_COLUMNS} SELECT CASE WHEN g.first IS NULL THEN m.file_hash END,"
+    "  regexp_replace(m.source_path, '^.*/', ''), m.source_path, m.target_path, g.name, g.bytes,"
+    f"  m.size_bytes, {FROM_FACTS}"
+    " FROM unnest(CAST(:ids AS bigint[]), CAST(:names AS text[]), CAST(:bytes AS bytea[]),"
+    "  CAST(:firsts AS bigint[])) AS g (id, name, bytes, first)"
+    " JOIN custody_moves m ON m.move_id = g.id"
+    f" CROSS JOIN LATERAL jsonb_to_record(m.facts){FACTS} ORDER BY m.move_id{ADDED}"
+)
+
+FOUND = sql(
+    f"{ASSET_COLUMNS} SELECT CASE WHEN g.first IS NULL THEN g.hash END, g.name, g.path, g.path,"
+    f"  g.name, g.bytes, g.size, {FROM_FACTS}"
+    " FROM unnest(CAST(:paths AS text[]), CAST(:names AS text[]), CAST(:bytes AS bytea[]),"
+    "  CAST(:sizes AS bigint[]), CAST(:hashes AS text[]), CAST(:facts AS jsonb[]),"
+    "  CAST(:firsts AS bigint[])) AS g (path, name, bytes, size, hash, facts, first)"
+    f" CROSS JOIN LATERAL jsonb_to_record(g.facts){FACTS} ORDER BY g.path{ADDED}"
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file that lies among the originals and is not in the ledger."""
+
+    path: str
+    path_bytes: bytes | None
+    size: int
+    file_hash: str
+    facts: Mapping[str, Any]
+    first: int | None = None
 
 
 async def add(session: AsyncSession, plans: Sequence[Plan]) -> list[Move]:
@@ -240,19 +282,82 @@ async def insert_candidates(session: AsyncSession, photos: Mapping[int, int]) ->
     """Every date that something tells of filed files, by their moves."""
     await session.execute(
         sql(
-            "INSERT INTO capture_candidates"
-            "  (photo_id, source, captured_at, captured_offset, confidence)"
-            " SELECT g.photo_id, c.source, c.at, make_interval(mins => c.offset_minutes),"
-            "  c.confidence"
+            f"{CANDIDATES}"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:photos AS bigint[])) AS g (id, photo_id)"
             " JOIN custody_moves m ON m.move_id = g.id"
-            " CROSS JOIN LATERAL jsonb_to_recordset(coalesce("
-            "  nullif(m.facts -> 'candidates', 'null'), '[]'))"
-            "  AS c (source text, at timestamp, offset_minutes int, confidence text)"
-            " ON CONFLICT DO NOTHING"
+            + EACH_CANDIDATE.format("m.facts -> 'candidates'")
         ),
         {"ids": list(photos), "photos": list(photos.values())},
     )
+
+
+async def insert_found(session: AsyncSession, files: Sequence[Found]) -> Sequence[Row[Any]]:
+    """Assets for files that lie among the originals; answers as `insert_assets`."""
+    rows = await session.execute(
+        FOUND,
+        {
+            "paths": [f.path for f in files],
+            "names": [f.path.rpartition("/")[2] for f in files],
+            "bytes": [f.path_bytes for f in files],
+            "sizes": [f.size for f in files],
+            "hashes": [f.file_hash for f in files],
+            "facts": [json.dumps(f.facts) for f in files],
+            "firsts": [f.first for f in files],
+        },
+    )
+    found = rows.all()
+    photos = {row.path: row.photo_id for row in found}
+    told = [f for f in files if f.path in photos]
+    await session.execute(
+        sql(
+            f"{CANDIDATES} FROM unnest(CAST(:photos AS bigint[]), CAST(:facts AS jsonb[]))"
+            " AS g (photo_id, facts)" + EACH_CANDIDATE.format("g.facts -> 'candidates'")
+        ),
+        {
+            "photos": [photos[f.path] for f in told],
+            "facts": [json.dumps(f.facts) for f in told],
+        },
+    )
+    return found
+
+
+async def lies_at(session: AsyncSession, paths: Mapping[int, tuple[str, bytes | None]]) -> None:
+    """Assets whose files lie at these paths from now on."""
+    await session.execute(
+        sql(
+            "UPDATE media_assets a SET final_path = g.path, path_bytes = g.bytes,"
+            " filename = regexp_replace(g.path, '^.*/', ''), missing_since = NULL"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:paths AS text[]), CAST(:bytes AS bytea[]))"
+            " AS g (id, path, bytes) WHERE a.photo_id = g.id"
+        ),
+        {
+            "ids": list(paths),
+            "paths": [path for path, _ in paths.values()],
+            "bytes": [exact for _, exact in paths.values()],
+        },
+    )
+
+
+async def history(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
+    """What custody did with an asset, as events: at, what, outcome, error, detail."""
+    rows = await session.execute(
+        sql(
+            "SELECT planned_at AS at, e.what, 'ok' AS outcome, NULL::integer AS duration_ms,"
+            " NULL AS error, e.detail FROM custody_moves CROSS JOIN LATERAL (VALUES"
+            "  ('received', jsonb_build_object('path', source_path)),"
+            "  ('hashed', jsonb_build_object('file_hash', file_hash))) AS e (what, detail)"
+            " WHERE photo_id = :photo AND kind = 'file' AND recorded_at IS NOT NULL"
+            " UNION ALL SELECT recorded_at,"
+            "  CASE kind WHEN 'duplicate' THEN 'set-aside' ELSE 'filed' END, 'ok', NULL, NULL,"
+            "  jsonb_build_object('kind', kind, 'from', source_path, 'to', target_path)"
+            " FROM custody_moves WHERE photo_id = :photo AND recorded_at IS NOT NULL"
+            " UNION ALL SELECT recorded_at, 'filed', 'failed', NULL, cause,"
+            "  jsonb_build_object('path', source_path) FROM custody_moves"
+            " WHERE photo_id = :photo AND state = 'RECORDED' AND cause IS NOT NULL ORDER BY 1, 2"
+        ),
+        {"photo": photo_id},
+    )
+    return rows.all()
 
 
 async def relocate(session: AsyncSession, laid: Sequence[Laid]) -> list[int]:

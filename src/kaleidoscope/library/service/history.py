@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.settings import load
+from kaleidoscope.library.queries import custody
 from kaleidoscope.library.queries import history as rows
 from kaleidoscope.library.schemas import History, HistoryEvent, Photo, Retryable
 from kaleidoscope.library.service.ledger import get
@@ -94,6 +95,7 @@ async def history(session: AsyncSession, photo_id: int) -> History:
         for found in (
             await rows.events(session, photo_id),
             await rows.recognitions(session, photo_id),
+            await custody.history(session, photo_id),
         )
         for row in found
     ]

@@ -29,7 +29,7 @@ from kaleidoscope.library.settings import LibrarySettings
 NO_MEDIA = "it is neither a photo nor a video"
 EMPTY = "it is empty"
 ALONE = "there is no photo that it tells about"
-_LONG = f"the path is too long: {MAX_PATH_BYTES} bytes are possible"
+LONG = f"the path is too long: {MAX_PATH_BYTES} bytes are possible"
 APART = timedelta(days=1)  # files that look like companions by name, and were taken farther apart
 FOUND = (
     "width",
@@ -489,7 +489,7 @@ async def _with_names(db: Database, bundles: Sequence[_Bundle]) -> tuple[list[Pl
             if wish.plan.how == "remove":
                 plans.append(wish.plan)
             elif len(target.encode()) > MAX_PATH_BYTES:
-                hopeless.append(Left(wish.plan.source, "path-too-long", _LONG))
+                hopeless.append(Left(wish.plan.source, "path-too-long", LONG))
             else:
                 plans.append(replace(wish.plan, target=target))
     return plans, hopeless
@@ -515,7 +515,7 @@ def _staying(parcel: Parcel) -> list[Left]:
         return [Left(f.path, *(f.trouble or ("busy", _WAITS))) for f in parcel.files]
     left = [Left(f.path, *f.trouble) for f in parcel.files if f.trouble]
     long = [f for f in parcel.files if not f.trouble and len(f.path.encode()) > MAX_PATH_BYTES]
-    return left + [Left(f.path, "path-too-long", _LONG) for f in long]
+    return left + [Left(f.path, "path-too-long", LONG) for f in long]
 
 
 _WAITS = "it waits for a companion that is still being written"
