@@ -26,7 +26,7 @@ def test_an_inbox_through_everything(make_product: Callable[..., Product]) -> No
     product = make_product(
         "data",
         KALEIDOSCOPE_INBOX_SETTLE_SECONDS="0.5",
-        KALEIDOSCOPE_INBOX_PORTION="20",
+        KALEIDOSCOPE_INBOX_PORTION="10",
         KALEIDOSCOPE_LIBRARY_RETRY_AFTER="1",
     )
     product.up()
@@ -34,14 +34,13 @@ def test_an_inbox_through_everything(make_product: Callable[..., Product]) -> No
     assert inbox.is_dir()
     services = {s["service_name"]: s for s in product.json("status")["services"]}
     assert services["librarian"]["status"] == "OK"
-    contents = [photo(number) for number in range(300)]
+    contents = [photo(number) for number in range(90)]
     for number, content in enumerate(contents):
-        (inbox / f"{number % 100}.jpg").parent.mkdir(exist_ok=True)
-        (inbox / str(number // 100)).mkdir(exist_ok=True)
-        (inbox / str(number // 100) / f"IMG_{number % 100}.jpg").write_bytes(content)
-        if number in (120, 200):
+        (inbox / str(number // 30)).mkdir(exist_ok=True)
+        (inbox / str(number // 30) / f"IMG_{number % 30}.jpg").write_bytes(content)
+        if number in (40, 70):
             product.kill("librarian")
-        if number == 160:
+        if number == 55:
             product.kill("postmaster")
     (inbox / "notes.txt").write_text("no photo")
     wait_until(lambda: not [p for p in inbox.rglob("*") if p.is_file()], product)
@@ -55,7 +54,7 @@ def test_an_inbox_through_everything(make_product: Callable[..., Product]) -> No
     assert sorted(row[0] for row in rows) == lying
     wait_until(lambda: all_processed(product), product)
     (state,) = product.call("GET", "/api/inbox")["inboxes"]
-    assert (state["waiting"], state["filed_last_hour"]) == (0, 300)
+    assert (state["waiting"], state["filed_last_hour"]) == (0, 90)
     assert [Path(a["path"]).name for a in state["set_aside"]] == ["notes.txt"]
     assert product.json("inbox", "status")["inboxes"][0]["path"] == str(inbox)
     (first,) = product.sql("SELECT min(photo_id) FROM media_assets")
@@ -64,12 +63,12 @@ def test_an_inbox_through_everything(make_product: Callable[..., Product]) -> No
     assert {"received", "hashed", "filed", "recognised"} <= set(told)
     assert told.count("received") == 1
     done = product.json("library", "rebuild", "--dry-run")
-    assert (done["files"], done["known"], done["added"], done["problems"]) == (300, 300, 0, [])
+    assert (done["files"], done["known"], done["added"], done["problems"]) == (90, 90, 0, [])
 
 
 def all_processed(product: Product) -> bool:
     counted = dict(product.sql("SELECT status::text, count(*) FROM media_assets GROUP BY 1"))
-    return counted == {"PROCESSED": 300}
+    return counted == {"PROCESSED": 90}
 
 
 def wait_until(true: Callable[[], bool], product: Product, timeout: float = 200) -> None:
