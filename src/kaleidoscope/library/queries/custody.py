@@ -429,7 +429,7 @@ async def note_unreleased(session: AsyncSession, causes: Mapping[int, str]) -> N
         sql(
             "UPDATE custody_moves m SET cause = g.cause"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:causes AS text[])) AS g (id, cause)"
-            " WHERE m.move_id = g.id AND m.state = 'RECORDED'"
+            " WHERE m.move_id = g.id AND m.state = 'RECORDED' AND m.kind <> 'set-aside'"
         ),
         {"ids": list(causes), "causes": list(causes.values())},
     )
