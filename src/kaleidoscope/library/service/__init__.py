@@ -28,6 +28,7 @@ from kaleidoscope.library.service.custody import (
     filed_since,
     folders,
     refile,
+    refile_corrected,
     resume,
     set_aside,
     take_in,
@@ -81,6 +82,7 @@ from kaleidoscope.library.service.ledger import (
     stuck,
 )
 from kaleidoscope.library.service.planning import owned
+from kaleidoscope.library.service.rebuild import Rebuilt, rebuild
 from kaleidoscope.library.service.receiving import (
     Candidate,
     Parcel,
@@ -109,6 +111,7 @@ __all__ = [
     "Outcome",
     "Parcel",
     "Plan",
+    "Rebuilt",
     "Received",
     "Refused",
     "Registered",
@@ -161,7 +164,9 @@ __all__ = [
     "read",
     "read_shift",
     "reader",
+    "rebuild",
     "refile",
+    "refile_corrected",
     "register",
     "remove_empty",
     "reprocess",

@@ -32,7 +32,7 @@ from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.outside import custody as disk
 from kaleidoscope.library.outside.custody import Identity, Order, Placed, Release, Setback
 from kaleidoscope.library.outside.examine import read_content
-from kaleidoscope.library.queries import attempts, hashes
+from kaleidoscope.library.queries import attempts, dates, hashes
 from kaleidoscope.library.queries import custody as rows
 from kaleidoscope.library.queries import files as ledger
 from kaleidoscope.library.queries.attempts import Requested
@@ -150,6 +150,23 @@ async def refile(db: Database, photo_ids: Sequence[int]) -> list[Outcome]:
         outcomes = stays + await _advance(db, moves)
     await asyncio.to_thread(_tidy, [m.source for m in moves])
     return outcomes
+
+
+async def refile_corrected(db: Database) -> int:
+    """File anew what a correction gave another day, some at a time; answers how many moved."""
+    moved = after = 0
+    while True:
+        async with db.transaction() as session:
+            photo_ids = await dates.to_be_filed(session, after, AT_ONCE)
+        if not photo_ids:
+            return moved
+        after = photo_ids[-1]
+        outcomes = await refile(db, photo_ids)
+        stay = {outcome.path for outcome in outcomes if outcome.what == "left"}
+        moved += len(outcomes) - len(stay)
+        async with db.transaction() as session:
+            lying = await ledger.paths_of(session, photo_ids)
+            await dates.filed(session, [i for i in photo_ids if lying.get(i) not in stay])
 
 
 def _tidy(sources: Sequence[str]) -> None:
@@ -373,7 +390,7 @@ async def _record_bare(
             return await _write(session, [one])
     except (DataError, IntegrityError) as again:
         cause = f"the ledger refuses it: {str(again.orig).splitlines()[0]}"
-        return [], {move.move_id: Setback("target", cause)}
+        return [], {move.move_id: Setback("refused", cause)}
 
 
 async def _write(
@@ -426,6 +443,7 @@ async def _write_new(
     found = await rows.insert_assets(session, [laid[n] for n in new], firsts)
     by_path = {m.target: n for n, m in new.items()}
     photos = {by_path[row.path]: row.photo_id for row in found}
+    await rows.insert_candidates(session, photos)
     late = [
         Hashed(photos[n], m.size, planning.time_of(m.facts or {}), m.file_hash)
         for n, m in new.items()
@@ -578,7 +596,8 @@ async def _amended(db: Database, move: Move, now: Identity) -> Move:
     if "trouble" in content:
         return move
     async with db.transaction() as session:
-        if move.kind in ("file", "refile") and move.photo_id is not None:
+        is_new = content["file_hash"] != move.file_hash  # else only the device has another number
+        if is_new and move.kind in ("file", "refile") and move.photo_id is not None:
             await _write_amended(session, move, now, content)
         await rows.amend(session, move.move_id, str(now), now.size, content["file_hash"])
     return replace(
