@@ -626,3 +626,77 @@ async def figures(session: AsyncSession) -> RowMapping:
 def _number(done: Any) -> int:
     assert isinstance(done, CursorResult)
     return int(done.rowcount)
+
+
+# -- inboxes
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in an inbox that cannot be filed."""
+
+    path: str
+    code: str
+    cause: str
+    since: datetime
+
+
+async def set_inbox(
+    session: AsyncSession, path: str, waiting: int, settling: int, current: str | None
+) -> None:
+    """How far the librarian is with an inbox."""
+    await session.execute(
+        sql(
+            "INSERT INTO inboxes AS i (path, waiting, settling, current)"
+            " VALUES (:path, :waiting, :settling, :current) ON CONFLICT (path) DO UPDATE SET"
+            " waiting = excluded.waiting, settling = excluded.settling,"
+            " current = excluded.current, looked_at = now()"
+        ),
+        {"path": path, "waiting": waiting, "settling": settling, "current": current},
+    )
+
+
+async def keep_inboxes(session: AsyncSession, paths: Sequence[str]) -> None:
+    """Forget the inboxes that are none any more."""
+    await session.execute(
+        sql("DELETE FROM inboxes WHERE NOT path = ANY(:paths)"), {"paths": list(paths)}
+    )
+
+
+async def set_inbox_problems(
+    session: AsyncSession, inbox: str, problems: Sequence[Problem]
+) -> None:
+    """What cannot be filed in an inbox, in place of what could not before."""
+    await session.execute(sql("DELETE FROM inbox_problems WHERE inbox = :inbox"), {"inbox": inbox})
+    if problems:
+        await session.execute(
+            sql(
+                "INSERT INTO inbox_problems (inbox, path, code, cause, since)"
+                " SELECT :inbox, * FROM unnest(CAST(:paths AS text[]), CAST(:codes AS text[]),"
+                "  CAST(:causes AS text[]), CAST(:times AS timestamptz[]))"
+            ),
+            {
+                "inbox": inbox,
+                "paths": [p.path for p in problems],
+                "codes": [p.code for p in problems],
+                "causes": [p.cause for p in problems],
+                "times": [p.since for p in problems],
+            },
+        )
+
+
+async def inboxes(session: AsyncSession) -> Sequence[RowMapping]:
+    """Every inbox as it was seen last."""
+    return (await session.execute(sql("SELECT * FROM inboxes ORDER BY path"))).mappings().all()
+
+
+async def inbox_problems(session: AsyncSession, inbox: str, limit: int) -> list[Problem]:
+    """What cannot be filed in an inbox, the oldest first."""
+    rows = await session.execute(
+        sql(
+            "SELECT path, code, cause, since FROM inbox_problems WHERE inbox = :inbox"
+            " ORDER BY since, problem_id LIMIT :limit"
+        ),
+        {"inbox": inbox, "limit": limit},
+    )
+    return [Problem(**row._mapping) for row in rows]

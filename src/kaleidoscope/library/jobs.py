@@ -110,6 +110,7 @@ CLOCK = [
     ClockJob("library.retry_failed", timedelta(seconds=5), retry_failed),
     ClockJob("library.fail_stuck", timedelta(seconds=15), fail_stuck),
     ClockJob("library.date_assets", timedelta(seconds=20), service.date_assets),
+    ClockJob("library.file_corrected", timedelta(seconds=10), service.file_corrected),
     ClockJob("library.hash_pending", timedelta(seconds=30), service.hash_pending),
     ClockJob("library.thumbnails", timedelta(seconds=10), service.thumbnail_pending),
     ClockJob("library.places", timedelta(seconds=15), service.geocode_pending),

@@ -9,7 +9,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator
 
-from kaleidoscope.kernel.settings import Section
+from kaleidoscope.kernel.settings import Section, data_dir
+from kaleidoscope.library.rules.custody import fault_of
+
+
+def _in_data_folder(*parts: str) -> Path:
+    return data_dir().joinpath(*parts)
 
 
 class LibrarySettings(Section):
@@ -97,3 +102,40 @@ class LibrarySettings(Section):
         ge=512,
         description="Megabytes of address space of each process that makes thumbnails.",
     )
+    originals: Path = Field(
+        default_factory=lambda: _in_data_folder("Storage", "Originals"),
+        description="Where received originals are filed. Default: Storage/Originals in the data "
+        "folder. Inboxes on the same filesystem need no copying.",
+    )
+    originals_template: str = Field(
+        default="{YYYY}/{YYYY-MM-DD}/{filename}",
+        description="Where below `originals` a file goes, by the day on the clock where it was "
+        "taken: {YYYY}, {MM}, {DD}, {YYYY-MM}, {YYYY-MM-DD}, at the end {filename}.",
+    )
+    duplicates: Literal["set-aside", "remove"] = Field(
+        default="set-aside",
+        description="What happens to a received file whose content the ledger has: `set-aside` "
+        "moves it to `duplicates_folder`; `remove` removes it, after the first copy has been read "
+        "and found to be the same at that moment. Either way its name and path are kept.",
+    )
+    duplicates_folder: Path = Field(
+        default_factory=lambda: _in_data_folder("Duplicates"),
+        description="Where duplicates are set aside. Default: Duplicates in the data folder.",
+    )
+    set_aside_folder: Path = Field(
+        default_factory=lambda: _in_data_folder("Set_Aside"),
+        description="Where received files are put that are no photos or videos, or that are "
+        "empty. Default: Set_Aside in the data folder.",
+    )
+
+    @field_validator("originals", "duplicates_folder", "set_aside_folder")
+    @classmethod
+    def _absolute(cls, given: Path) -> Path:
+        return given.expanduser().absolute()
+
+    @field_validator("originals_template")
+    @classmethod
+    def _fit(cls, given: str) -> str:
+        if fault := fault_of(given):
+            raise ValueError(fault)
+        return given

@@ -14,6 +14,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from kaleidoscope.kernel.paths import is_utf8, to_bytes
 
 
+class Sampled(Protocol):
+    """A file of which a part has been hashed."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def sample_hash(self) -> str | None: ...
+
+
 class FileRow(Protocol):
     """What a scan says of a file."""
 
@@ -101,7 +112,7 @@ async def hold(session: AsyncSession, photo_ids: Sequence[int]) -> list[Known]:
     return [Known(**row._mapping) for row in rows]
 
 
-async def lookalikes(session: AsyncSession, files: Sequence[FileRow]) -> list[Known]:
+async def lookalikes(session: AsyncSession, files: Sequence[Sampled]) -> list[Known]:
     """Assets, themselves no duplicates, with the sample and size of a file of another path."""
     rows = await session.execute(
         text(

@@ -4,7 +4,8 @@ they read files between short transactions of their own.
 
 from __future__ import annotations
 
-from kaleidoscope.library.outside.files import modified_at
+from kaleidoscope.library.outside.custody import Identity, remove_empty
+from kaleidoscope.library.outside.files import SAMPLE, modified_at, sample_hash
 from kaleidoscope.library.queries.attempts import Held
 from kaleidoscope.library.service.again import retry
 from kaleidoscope.library.service.attempts import (
@@ -20,11 +21,23 @@ from kaleidoscope.library.service.attempts import (
     time_out,
 )
 from kaleidoscope.library.service.curation import curate
+from kaleidoscope.library.service.custody import (
+    Outcome,
+    SetAside,
+    begun,
+    filed_since,
+    folders,
+    refile,
+    resume,
+    set_aside,
+    take_in,
+)
 from kaleidoscope.library.service.dates import (
     cameras,
     corrections,
     date_assets,
     doubtful_dates,
+    file_corrected,
     photo_dates,
     preview_shift,
     read_shift,
@@ -55,6 +68,16 @@ from kaleidoscope.library.service.ledger import (
     stuck,
 )
 from kaleidoscope.library.service.places import geocode_pending, place
+from kaleidoscope.library.service.planning import owned
+from kaleidoscope.library.service.receiving import (
+    Candidate,
+    Parcel,
+    Received,
+    Work,
+    children,
+    parcels,
+    read,
+)
 from kaleidoscope.library.service.registration import (
     Plan,
     Refused,
@@ -65,19 +88,29 @@ from kaleidoscope.library.service.registration import (
 )
 
 __all__ = [
+    "SAMPLE",
+    "Candidate",
     "Derivative",
     "Happened",
     "Held",
+    "Identity",
+    "Outcome",
+    "Parcel",
     "Plan",
+    "Received",
     "Refused",
     "Registered",
     "ScannedFile",
+    "SetAside",
+    "Work",
     "attempt_result",
     "attempts",
     "begin_attempt",
+    "begun",
     "by_path",
     "cameras",
     "change_status",
+    "children",
     "corrections",
     "count_known",
     "counts",
@@ -87,7 +120,10 @@ __all__ = [
     "doubtful_dates",
     "fail",
     "failed",
+    "file_corrected",
+    "filed_since",
     "finish",
+    "folders",
     "geocode_pending",
     "get",
     "get_many",
@@ -98,23 +134,32 @@ __all__ = [
     "new_attempt",
     "note",
     "number_of",
+    "owned",
     "page",
+    "parcels",
     "photo_dates",
     "photo_ids",
     "place",
     "plan",
     "preview_shift",
+    "read",
     "read_shift",
     "reader",
+    "refile",
     "register",
+    "remove_empty",
     "reprocess",
+    "resume",
     "retry",
     "retry_due",
+    "sample_hash",
+    "set_aside",
     "set_date",
     "set_person_ids",
     "shift",
     "stream",
     "stuck",
+    "take_in",
     "task",
     "tell",
     "thumbnail_pending",

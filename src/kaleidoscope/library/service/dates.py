@@ -25,6 +25,7 @@ from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.ids import PhotoId
 from kaleidoscope.library.queries import dates as rows
 from kaleidoscope.library.queries.dates import Dated, Meant, Undated
+from kaleidoscope.library.queries.history import close_problems
 from kaleidoscope.library.rules import dates as rules
 from kaleidoscope.library.rules import names
 from kaleidoscope.library.rules.dates import Candidate, Chosen
@@ -35,11 +36,13 @@ from kaleidoscope.library.schemas import (
     DateCandidate,
     DoubtfulDate,
     DoubtfulDates,
+    Photo,
     PhotoDates,
     ShiftPreview,
 )
+from kaleidoscope.library.service.custody import Outcome, refile
 from kaleidoscope.library.service.history import Happened, note
-from kaleidoscope.library.service.ledger import get
+from kaleidoscope.library.service.ledger import get, get_many
 from kaleidoscope.library.settings import LibrarySettings
 from kaleidoscope.ml.pool import Pool
 
@@ -336,6 +339,38 @@ async def corrections(
 def read_shift(written: str) -> timedelta | None:
     """A shift of a clock as people write it (+1h30m, -2d); None: it is none."""
     return rules.read_shift(written)
+
+
+async def file_corrected(db: Database) -> dict[str, int]:
+    """File originals anew whose day a correction has changed; answers how it went.
+
+    What cannot be moved is noted, and tried again when its time has come.
+    """
+    done = {"filed": 0, "left": 0}
+    after = 0
+    while True:
+        async with db.transaction() as session:
+            waiting = await rows.to_be_filed(session, after, AT_ONCE)
+        if not waiting:
+            return {what: number for what, number in done.items() if number}
+        after = waiting[-1]
+        outcomes = await refile(db, waiting)
+        left = {outcome.path: outcome for outcome in outcomes if outcome.what == "left"}
+        async with db.transaction() as session:
+            photos = await get_many(session, waiting)
+            filed = [p.photo_id for p in photos if p.path not in left]
+            await rows.filed(session, filed)
+            await close_problems(session, [(photo_id, "filed") for photo_id in filed])
+            await note(session, [_not_filed(p, left[p.path]) for p in photos if p.path in left])
+        done["filed"] += sum(outcome.what == "refiled" for outcome in outcomes)
+        done["left"] += len(waiting) - len(filed)
+
+
+def _not_filed(photo: Photo, outcome: Outcome) -> Happened:
+    error = f"{photo.path}: {outcome.cause or 'cannot be moved'}"
+    return Happened(
+        photo.photo_id, "filed", "failed", error=error, code=outcome.kind or "not-moved"
+    )
 
 
 def camera_name(make: str | None, model: str | None) -> str | None:

@@ -91,7 +91,7 @@ async def plan(db: Database, files: Sequence[ScannedFile]) -> Plan:
         known = {k.path: k for k in await rows.known(session, list(by_path))}
         fresh = [f for f in candidates if f.path not in known]
         elders = await rows.lookalikes(session, fresh) if fresh else []
-    await _hash_elders(db, [e for e in elders if e.file_hash is None])
+    await hash_elders(db, [e for e in elders if e.file_hash is None])
     wanted = _to_hash(candidates, fresh, known, elders)
     digests = await hash_all([by_path[path] for path in wanted])
     for path, digest in zip(wanted, digests, strict=True):
@@ -178,7 +178,7 @@ def _to_hash(
     return touched + [f.path for f in fresh if f.path in alike or rules.looks(f) in looks]
 
 
-async def _hash_elders(db: Database, elders: Sequence[Known]) -> None:
+async def hash_elders(db: Database, elders: Sequence[Known]) -> None:
     """Hash the assets that new files look like; one that cannot be read is no match for now."""
     digests = await hash_all(elders)
     hashed = [
