@@ -199,6 +199,8 @@ def _raw_facts(file: BinaryIO, mime: str) -> exif.Facts:
         return exif.read_parts(blocks.in_cr3(file.read(RESCUE)))
     if mime in ("image/x-fujifilm-raf", "image/x-sigma-x3f"):
         block = blocks.exif_inside(file.read(RESCUE))
+        if block is None and mime == "image/x-sigma-x3f":
+            return exif.sigma(blocks.tail(file, _TAIL))
         return exif.read_block(block) if block else exif.Facts()
     return exif.read_tiff(blocks.as_tiff(file))
 
