@@ -8,6 +8,8 @@ UV_VERSION := 0.13.8
 PYTHON ?= python3
 UV := .uv/bin/uv
 BIN := .venv/bin
+PAGE := src/kaleidoscope/apps/page_files/index.html
+NODE_IS_THERE := command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format docs soak bench setup clean
@@ -26,6 +28,7 @@ check: setup ## lint, types and the arrows between rooms
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@if [ -d web/node_modules ]; then echo "npm run check"; npm --prefix web run --silent check; fi
 
 format: setup ## lay out the code
 	$(BIN)/ruff check --fix .
@@ -40,12 +43,23 @@ soak: setup ## the long crash tests (many minutes)
 bench: setup ## the benchmarks, each a ratio against a baseline of the same run
 	@for script in bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-setup: .venv/ready
+setup: .venv/ready $(PAGE)
 
 # The stamp is older than what it was made from: install anew, else nothing is to do.
 .venv/ready: pyproject.toml uv.lock $(UV)
 	UV_PYTHON_DOWNLOADS=never $(UV) sync --frozen --quiet --compile-bytecode --python .uv/bin/python
 	@touch $@
+
+# The page needs Node.js to be built, and nothing but a browser to be used. Without Node.js all else
+# works: the page is told of and left out, or stays as it was built before.
+$(PAGE): web/package-lock.json web/index.html web/vite.config.ts web/public/favicon.svg docs/reference/api.json \
+		$(shell find web/src -type f -not -name schema.d.ts 2>/dev/null)
+	@if $(NODE_IS_THERE); then \
+		{ [ web/node_modules/.package-lock.json -nt web/package-lock.json ] || npm --prefix web ci --silent; } \
+		&& npm --prefix web run --silent build -- --logLevel warn && touch $@; \
+	else \
+		echo "The page is not built: it needs Node.js 20 or newer (package nodejs, or https://nodejs.org). Everything else works without."; \
+	fi
 
 $(UV):
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install Python 3.11, 3.12 or 3.13"; exit 1; }
@@ -57,5 +71,5 @@ $(UV):
 	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 clean: ## remove what was installed and cached here (never the data folder)
-	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .uv web/node_modules src/kaleidoscope/apps/page_files .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -35,6 +35,10 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """From what an EXIF orientation says of the stored picture."""
+# What our decoder shows of a damaged file on purpose.
+OURS = {
+    "formats/libavif__clap_irot_imir_non_essential.avif": "a crop that the file calls optional",
+}
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
@@ -361,7 +365,7 @@ async def test_real_files_are_displayed_at_the_oracle_s_size(
         if not photo.is_thumbnailed:
             continue
         oracle = int(row["width"]), int(row["height"])
-        known = row["path"] in MANIFEST_ERRS or row["readable"] != "yes"
+        known = row["path"] in MANIFEST_ERRS | OURS or row["readable"] != "yes"
         if (photo.width, photo.height) != oracle and not known:
             wrong.append((row["path"], (photo.width, photo.height), oracle))
         for kind in disk.KINDS:

@@ -103,7 +103,7 @@ async def test_times_are_set_by_the_database_at_every_update(db: Database) -> No
     async with db.transaction() as session:
         await session.execute(text("UPDATE system_status SET status = 'WARNING'"))
     after = await _status(db)
-    assert after is not None and after.colour == "green"
+    assert after is not None and after.colour == "yellow"
     assert after.updated_at == after.last_heartbeat > before.last_heartbeat
 
 

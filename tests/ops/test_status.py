@@ -53,7 +53,7 @@ async def test_status_shows_services_photos_and_what_failed(
     (worker,) = found["services"]
     assert (worker["service_name"], worker["status"], worker["colour"]) == (
         *("worker-1", "WARNING"),
-        "green",
+        "yellow",
     )
     assert found["photos"]["FAILED"] == 1
     assert found["dead_letters"] == 1

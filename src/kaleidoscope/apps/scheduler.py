@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
 from kaleidoscope.apps import process, registry
 from kaleidoscope.kernel.clock import ClockJob, run_clock
 from kaleidoscope.kernel.db import Database
-from kaleidoscope.ops.service import Health, Heartbeat
+from kaleidoscope.ops.service import Health, Heartbeat, syncthing_health, watches_syncthing
 
 
 def main() -> None:
@@ -21,7 +21,12 @@ async def serve(stop: asyncio.Event) -> None:
     """All clock jobs, and a heart that says which of them fail."""
     rounds = Rounds()
     jobs = [rounds.watched(job) for job in registry.CLOCK]
-    async with registry.database() as db, Heartbeat(db, "scheduler", check=rounds.health):
+    async with AsyncExitStack() as hearts:
+        db = await hearts.enter_async_context(registry.database())
+        await hearts.enter_async_context(Heartbeat(db, "scheduler", check=rounds.health))
+        if watches_syncthing():
+            watch = Heartbeat(db, "syncthing", check=syncthing_health)
+            await hearts.enter_async_context(watch)
         clock = asyncio.create_task(run_clock(db, jobs))
         told = asyncio.create_task(stop.wait())
         await asyncio.wait([clock, told], return_when=asyncio.FIRST_COMPLETED)

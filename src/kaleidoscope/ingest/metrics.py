@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.ingest import queries
+from kaleidoscope.kernel.metrics import Figures
 
 COUNTERS = {
     "files_scanned": "Photos and videos that scans have found",
@@ -16,17 +14,6 @@ COUNTERS = {
     "batches_published": "Batches that the transport has acknowledged",
     "kafka_publish_failures": "Failed tries to publish a batch, whatever the transport",
 }
-
-
-class Figures(Collector):
-    """What was read, for a registry to collect."""
-
-    def __init__(self, metrics: list[Metric]) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterable[Metric]:
-        """The figures."""
-        return self._metrics
 
 
 async def read(session: AsyncSession) -> Figures:

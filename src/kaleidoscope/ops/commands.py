@@ -29,12 +29,13 @@ from kaleidoscope.kernel.terminal import (
 )
 from kaleidoscope.ml import catalog
 from kaleidoscope.ops import service
-from kaleidoscope.ops.schemas import Overview, PackStatus
+from kaleidoscope.ops.schemas import Overview, PackStatus, Uptimes
 
 T = TypeVar("T")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
+ops = typer.Typer(help="Care of the heartbeats: uptime, what is kept.", no_args_is_help=True)
 dead = typer.Typer(help="Messages whose attempts are spent.", no_args_is_help=True)
 models = typer.Typer(help="Model packs: which networks look at the photos.", no_args_is_help=True)
 database = typer.Typer(help="The database of this data folder.", no_args_is_help=True)
@@ -58,9 +59,10 @@ def _show(overview: Overview) -> None:
     out = Console()
     services = _table("service", "status", "last heartbeat", "task")
     for one in overview.services:
-        colour = one.colour if one.status == "OK" else "red" if one.status == "ERROR" else "yellow"
         ago = f"{timedelta(seconds=round(one.age_seconds))} ago"
-        services.add_row(f"[{colour}]● {one.service_name}[/]", one.status, ago, one.current_task)
+        services.add_row(
+            f"[{one.colour}]● {one.service_name}[/]", one.status, ago, one.current_task
+        )
     out.print(services if overview.services else "no service was ever started here")
     photos = ", ".join(f"{n} {name}" for name, n in overview.photos.items() if n) or "none"
     out.print(f"\n[bold]photos[/]        {photos}")
@@ -84,6 +86,54 @@ def _table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column)
     return table
+
+
+# -- heartbeats
+
+
+@ops.command()
+def uptime(
+    hours: Annotated[float, typer.Option(min=0.01, help="How far back.")] = 24.0,
+    json: Json = False,
+) -> None:
+    """How much of the last hours each service was up."""
+
+    async def work() -> Uptimes:
+        async with open_database() as db, db.transaction() as session:
+            return await service.uptimes(session, hours)
+
+    found = run(work())
+    if json:
+        return emit(found, json=True)
+    table = _table("service", "uptime", "since it was first heard of")
+    for one in found.services:
+        observed = "" if one.uptime_observed is None else f"{one.uptime_observed:.2%}"
+        table.add_row(one.service_name, f"{one.uptime:.2%}", observed)
+    return Console().print(table if found.services else "no service was ever started here")
+
+
+@ops.command()
+def cleanup(json: Json = False) -> None:
+    """Forget heartbeats older than `ops.history_days`; the scheduler does it every hour, too."""
+
+    async def work() -> int:
+        async with open_database() as db, db.transaction() as session:
+            return await service.trim(session)
+
+    forgotten = run(work())
+    emit({"forgotten": forgotten} if json else f"{forgotten} rows forgotten", json)
+
+
+@ops.command()
+def forget(service_name: str, json: Json = False) -> None:
+    """Forget a service that is gone for good, with its history."""
+
+    async def work() -> None:
+        async with open_database() as db, db.transaction() as session:
+            await service.forget(session, service_name)
+
+    run(work())
+    emit({"forgotten": service_name} if json else f"{service_name} is forgotten", json)
 
 
 # -- models (the runtime of the networks is imported when it is needed: it takes a second)

@@ -15,4 +15,12 @@ async def trim_heartbeats(db: Database) -> int:
         return await service.trim(session)
 
 
-CLOCK = [ClockJob("trim-heartbeats", timedelta(hours=1), trim_heartbeats)]
+async def measure_disks(db: Database) -> None:
+    """Note how full the disks are: nothing to tell of."""
+    await service.measure_disks(db)
+
+
+CLOCK = [
+    ClockJob("trim-heartbeats", timedelta(hours=1), trim_heartbeats),
+    ClockJob("measure-disks", timedelta(minutes=10), measure_disks),
+]

@@ -327,6 +327,7 @@ def _adopt(order: Order, target: bytes) -> Placed | None:
         identity = Identity.of(os.fstat(found))
     finally:
         os.close(found)
+    discard(order.move_id, order.target)  # it may have been killed right before
     how: Literal["link", "copy"] = "link" if identity.is_same_file(order.identity) else "copy"
     return Placed(order.move_id, identity, how)
 

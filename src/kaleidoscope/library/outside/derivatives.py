@@ -38,7 +38,7 @@ TYPES: dict[Kind, str] = {"thumbnail": "image/webp", "preview": "image/jpeg"}
 # time of WebP and 1.6 times its room, and time is what a million photos lack.
 _ENCODERS: dict[Kind, tuple[str, dict[str, Any]]] = {
     "thumbnail": ("WEBP", {"quality": 80, "method": 2}),
-    "preview": ("JPEG", {"quality": 82, "optimize": True}),
+    "preview": ("JPEG", {"quality": 82}),
 }
 _SUFFIXES: dict[Kind, str] = {"thumbnail": "250.webp", "preview": "1440.jpg"}
 _MAKING = "making"

@@ -50,6 +50,14 @@ from kaleidoscope.library.service.dates import (
     undo_correction,
 )
 from kaleidoscope.library.service.derivatives import Derivative, derivative, thumbnail_pending
+from kaleidoscope.library.service.figures import (
+    errors_by_message,
+    errors_state,
+    figures,
+    latest,
+    photos_with_errors,
+    try_again,
+)
 from kaleidoscope.library.service.hashing import hash_pending
 from kaleidoscope.library.service.history import Happened, history, note
 from kaleidoscope.library.service.ledger import (
@@ -118,8 +126,11 @@ __all__ = [
     "date_assets",
     "derivative",
     "doubtful_dates",
+    "errors_by_message",
+    "errors_state",
     "fail",
     "failed",
+    "figures",
     "file_corrected",
     "filed_since",
     "finish",
@@ -129,6 +140,7 @@ __all__ = [
     "get_many",
     "hash_pending",
     "history",
+    "latest",
     "lock",
     "modified_at",
     "new_attempt",
@@ -139,6 +151,7 @@ __all__ = [
     "parcels",
     "photo_dates",
     "photo_ids",
+    "photos_with_errors",
     "place",
     "plan",
     "preview_shift",
@@ -164,6 +177,7 @@ __all__ = [
     "tell",
     "thumbnail_pending",
     "time_out",
+    "try_again",
     "undated",
     "undo_correction",
 ]

@@ -1,0 +1,1 @@
+"""What operation looks at outside the database: disks, and Syncthing."""
