@@ -365,6 +365,32 @@ async def test_the_home_zone_makes_utc_local(
     assert (found.captured_offset, found.captured_at_confidence) == (9 * HOUR, "medium")
 
 
+async def test_where_videos_without_a_position_were_taken(
+    db: Database, register: Register, ledger: Ledger, tmp_path: Path
+) -> None:
+    names = ["PXL_20240701_223005123.jpg", "PXL_20240801_223005123.jpg", "IMG_20240701_223005.jpg"]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_bytes(b"no photo %d" % number)
+    await register([scan(tmp_path / name) for name in names])
+    await library.date_assets(db)
+    before = await ledger()
+    async with db.transaction() as session:
+        with pytest.raises(Invalid, match="no time zone"):
+            await library.preview_zone(session, "Middle/Earth")
+        preview = await library.preview_zone(session, "Asia/Tokyo", until=datetime(2024, 7, 9))
+        assert (preview.photos, preview.to_be_filed) == (1, 1)
+        await library.set_zone(session, "Asia/Tokyo", until=datetime(2024, 7, 9))
+    found = await ledger()
+    assert found[names[0]].captured_at == datetime(2024, 7, 2, 7, 30, 5, 123_000)
+    assert (found[names[0]].captured_offset, found[names[0]].captured_at_source) == (
+        9 * HOUR,
+        "person",
+    )
+    assert [found[n] for n in names[1:]] == [before[n] for n in names[1:]]
+    await undo(db)
+    assert _dates(await ledger()) == _dates(before)
+
+
 def _dates(ledger: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
     return {
         name: (p.captured_at, p.captured_offset, p.captured_at_source, p.captured_at_confidence)

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.db import sql
 from kaleidoscope.library.queries.history import WAITING
-from kaleidoscope.library.rules.dates import Candidate, Chosen
+from kaleidoscope.library.rules.dates import UTC_SOURCES, Candidate, Chosen
 
 
 @dataclass(frozen=True)
@@ -278,6 +278,24 @@ async def matching(session: AsyncSession, meant: Meant, *, held: bool) -> Sequen
             "since": meant.since,
             "until": meant.until,
         },
+    )
+    return rows.all()
+
+
+async def told_in_utc(
+    session: AsyncSession, since: datetime | None, until: datetime | None, *, held: bool
+) -> Sequence[Row[Any]]:
+    """The assets whose date is told in UTC, since nobody knows where they were taken."""
+    rows = await session.execute(
+        sql(
+            "SELECT photo_id, final_path AS path, captured_at, captured_offset FROM media_assets m"
+            " WHERE captured_at_confidence = 'low' AND captured_offset = interval '0'"
+            "  AND captured_at_source = ANY(:sources)"
+            "  AND (CAST(:since AS timestamp) IS NULL OR captured_at >= :since)"
+            "  AND (CAST(:until AS timestamp) IS NULL OR captured_at < :until)"
+            f" ORDER BY {'photo_id FOR NO KEY UPDATE' if held else 'captured_at'}"
+        ),
+        {"sources": sorted(UTC_SOURCES | {"name"}), "since": since, "until": until},
     )
     return rows.all()
 

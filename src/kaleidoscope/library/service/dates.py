@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -285,6 +285,36 @@ async def shift(
     return await _correct(session, "shift", by, criteria, changes)
 
 
+async def preview_zone(
+    session: AsyncSession,
+    zone: str,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> ShiftPreview:
+    """What `set_zone` would do; raises as that does."""
+    return _preview(await _in_zone(session, zone, since, until, held=False))
+
+
+async def set_zone(
+    session: AsyncSession,
+    zone: str,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Correction:
+    """Say where that was taken whose date is known in UTC alone: videos without a position.
+
+    `since` and `until` (exclusive) in UTC. Raises `Invalid` for no zone, `NotFound` where there is
+    nothing of the kind.
+    """
+    changes = await _in_zone(session, zone, since, until, held=True)
+    criteria = {
+        "zone": zone,
+        "from": since and since.isoformat(),
+        "to": until and until.isoformat(),
+    }
+    return await _correct(session, "set", None, criteria, changes)
+
+
 async def set_date(
     session: AsyncSession, photo_id: int, at: datetime, offset: timedelta | None = None
 ) -> Correction:
@@ -447,6 +477,38 @@ async def _shifted(
                 before=row.captured_at,
                 after=after,
                 offset=row.captured_offset,
+            )
+        )
+    return changes
+
+
+async def _in_zone(
+    session: AsyncSession,
+    zone: str,
+    since: datetime | None,
+    until: datetime | None,
+    *,
+    held: bool,
+) -> list[CorrectedPhoto]:
+    try:
+        there = ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise Invalid(
+            f"{zone} is no time zone", hint="name one as Europe/Berlin or America/New_York"
+        ) from error
+    found = await rows.told_in_utc(session, since, until, held=held)
+    if not found:
+        raise NotFound("no date is known in UTC alone")
+    changes = []
+    for row in found:
+        at, offset = rules.local(row.captured_at, there)
+        changes.append(
+            CorrectedPhoto(
+                photo_id=row.photo_id,
+                path=row.path,
+                before=row.captured_at,
+                after=at,
+                offset=offset,
             )
         )
     return changes
