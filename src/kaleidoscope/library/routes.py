@@ -32,6 +32,7 @@ from kaleidoscope.library.schemas import (
     Status,
     StatusChange,
     StatusChanged,
+    ZoneRequest,
 )
 
 router = APIRouter(tags=["photos"])
@@ -118,6 +119,18 @@ async def shift(asked: ShiftRequest, session: Session) -> Correction:
     return await service.shift(session, *_shift(asked))
 
 
+@router.post("/api/dates/zone/preview")
+async def preview_zone(asked: ZoneRequest, session: Session) -> ShiftPreview:
+    """What saying where videos without a position were taken would do; nothing is written."""
+    return await service.preview_zone(session, asked.zone, *_between(asked))
+
+
+@router.post("/api/dates/zone")
+async def set_zone(asked: ZoneRequest, session: Session) -> Correction:
+    """Say where that was taken whose date is known in UTC alone; can be undone."""
+    return await service.set_zone(session, asked.zone, *_between(asked))
+
+
 @router.get("/api/dates/corrections")
 async def corrections(
     session: Session,
@@ -139,9 +152,12 @@ async def undo_correction(
 def _shift(
     asked: ShiftRequest,
 ) -> tuple[str, timedelta, datetime | None, datetime | None, str | None]:
+    return asked.camera, asked.by, *_between(asked), asked.serial
+
+
+def _between(asked: ShiftRequest | ZoneRequest) -> tuple[datetime | None, datetime | None]:
     since = asked.since and _without_zone(asked.since)
-    until = asked.until and _without_zone(asked.until)
-    return asked.camera, asked.by, since, until, asked.serial
+    return since, asked.until and _without_zone(asked.until)
 
 
 def _without_zone(at: datetime) -> datetime:

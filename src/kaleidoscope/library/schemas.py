@@ -270,6 +270,14 @@ class ShiftRequest(BaseModel):
     until: datetime | None = Field(default=None, description="Only dates before then.")
 
 
+class ZoneRequest(BaseModel):
+    """Where that was taken whose date is known in UTC alone."""
+
+    zone: str = Field(description="As the IANA database names it: Europe/Berlin.")
+    since: datetime | None = Field(default=None, description="Only from then on, in UTC.")
+    until: datetime | None = Field(default=None, description="Only before then, in UTC.")
+
+
 class DateGiven(BaseModel):
     """When a photo was taken, as a person says."""
 
