@@ -20,8 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from workbench import SUBSCRIBED, Workbench, fill
 
 from kaleidoscope.bus.transports.postgres import PostgresTransport
-from kaleidoscope.ingest import jobs, service
+from kaleidoscope.ingest import jobs
 from kaleidoscope.kernel.db import Database
+from kaleidoscope.library import service as library
 
 
 class Killed(BaseException):
@@ -84,7 +85,7 @@ async def check(bench: Workbench, job_id: UUID, photos: int) -> None:
     assert job.failed_batches == 0
     for message in messages:
         async with bench.db.transaction() as session:
-            finished = await service.library.finish(
+            finished = await library.finish(
                 session, message["photo_id"], UUID(message["attempt_id"]), faces=1
             )
             assert finished
@@ -168,6 +169,7 @@ from uuid import UUID
 from kaleidoscope.bus.transports.postgres import PostgresTransport
 from kaleidoscope.ingest import jobs
 from kaleidoscope.kernel.db import Database
+from kaleidoscope.library import service as library
 jobs.FILES_AT_ONCE = 10
 async def main():
     db = Database(sys.argv[1])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from custodian import Custodian
 from scans import Ledger, Published, Register, Write, scan
 from sqlalchemy import text
 
@@ -71,3 +72,17 @@ def ledger(db: Database, tmp_path: Path) -> Ledger:
             }
 
     return ledger
+
+
+@pytest.fixture
+def custodian(db: Database, data_dir: Path) -> Custodian:
+    """An empty inbox and empty folders, as the settings have them by themselves."""
+    inbox = data_dir / "Photos_Inbox"
+    inbox.mkdir()
+    return Custodian(
+        db,
+        inbox,
+        data_dir / "Storage" / "Originals",
+        data_dir / "Duplicates",
+        data_dir / "Set_Aside",
+    )

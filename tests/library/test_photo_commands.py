@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.settings import load
+from kaleidoscope.library import service as library
 from kaleidoscope.library.commands import app
 from kaleidoscope.library.models import MediaAsset
-from kaleidoscope.library.service import Registered
+from kaleidoscope.library.service import Happened, Registered
 
 
 @pytest.fixture
@@ -72,3 +73,42 @@ async def test_reprocess(photos: list[Registered], db: Database) -> None:
     async with db.transaction() as session:
         asked = await session.execute(text("SELECT count(*) FROM bus_outbox"))
         assert asked.scalar_one() == 6
+
+
+async def test_curate_and_take_it_back(photos: list[Registered], db: Database) -> None:
+    first, second = str(photos[0].photo_id), photos[1].path
+    assert json.loads(await call("curate", first, second, "--json")) == {"changed": 2}
+    assert json.loads(await call("curate", first, "--json")) == {"changed": 0}
+    assert "1 photos are not curated" in await call("curate", first, "--undo")
+    await call("curate", "5", code=3)
+    async with db.transaction() as session:
+        rows = await session.execute(
+            text("SELECT photo_id, curated_at IS NOT NULL FROM media_assets WHERE is_curated")
+        )
+        assert rows.all() == [(photos[1].photo_id, True)]
+
+
+async def test_show_tells_what_happened(photos: list[Registered], db: Database) -> None:
+    photo = photos[0]
+    async with db.transaction() as session:
+        await library.fail(
+            session, photo.photo_id, photo.attempt_id, code="decode", error="no [JPEG]"
+        )
+    async with db.transaction() as session:
+        await library.note(session, [Happened(photo.photo_id, "dated", duration_ms=12)])
+    shown = await call("show", str(photo.photo_id))
+    assert photo.path in shown.replace("\n", "")
+    lines = [line.split() for line in shown.splitlines()]
+    assert any("dated" in line and "12" in line for line in lines)
+    assert "no [JPEG]" in " ".join(shown.split())
+    assert "photos retry recognised" in " ".join(shown.split())
+    told = json.loads(await call("show", photo.path, "--json"))
+    assert [e["what"] for e in told["events"]] == ["received", "recognised", "dated"]
+    assert len(told["attempts"]) == 1
+
+
+async def test_retry(photos: list[Registered], db: Database) -> None:
+    first = str(photos[0].photo_id)
+    assert json.loads(await call("retry", "recognised", first, "--json")) == {"retried": 1}
+    await call("retry", "hashed", first, code=4)
+    await call("retry", "nothing", first, code=2)

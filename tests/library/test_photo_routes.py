@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 from scans import Ledger, Published, Register, Write
 
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.web import create_app
+from kaleidoscope.library import service as library
 from kaleidoscope.library.routes import router
 from kaleidoscope.library.service import Registered
 
@@ -115,3 +119,95 @@ async def test_every_column_is_shown(api: httpx.AsyncClient, photo: Registered) 
 
     (shown,) = (await api.get("/photos")).json()["photos"]
     assert set(shown) == set(MediaAsset.__table__.columns.keys())
+
+
+async def test_a_picture_comes_with_its_name_and_is_not_sent_twice(
+    api: httpx.AsyncClient, write: Write, register: Register, data_dir: Path
+) -> None:
+    (photo,) = await register([write("a.png", png())])
+    for kind, media_type in (("thumbnail", "image/webp"), ("preview", "image/jpeg")):
+        url = f"/api/photos/{photo.photo_id}/{kind}"
+        first = await api.get(url)
+        assert (first.status_code, first.headers["content-type"]) == (200, media_type)
+        assert Image.open(BytesIO(first.content)).size == (40, 30)
+        assert first.headers["cache-control"] == "private, no-cache"
+        tag = first.headers["etag"]
+        again = await api.get(url, headers={"If-None-Match": tag})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+        by_hash = await api.get(url, params={"v": tag.strip('"').partition("-")[0]})
+        assert "immutable" in by_hash.headers["cache-control"]
+        assert "immutable" not in (await api.get(url, params={"v": "0"})).headers["cache-control"]
+
+
+def png() -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (40, 30), (10, 200, 30)).save(file, "PNG")
+    return file.getvalue()
+
+
+async def test_no_picture_is_a_problem_with_its_cause(
+    api: httpx.AsyncClient, photo: Registered, data_dir: Path
+) -> None:
+    for number, says in ((5, "there is no photo 5"), (photo.photo_id, "neither a photo")):
+        answer = await api.get(f"/api/photos/{number}/thumbnail")
+        assert answer.status_code == 404, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert says in answer.json()["detail"]
+    for wrong in ("0", "x", str(2**63), "%2e%2e%2fetc"):
+        assert (await api.get(f"/api/photos/{wrong}/preview")).status_code in (404, 422)
+
+
+async def test_curation_by_route(api: httpx.AsyncClient, photo: Registered, ledger: Ledger) -> None:
+    url = f"/api/photos/{photo.photo_id}/curation"
+    answer = await api.put(url, json={"curated": True})
+    assert answer.json()["curated"] and answer.json()["curated_at"] is not None
+    assert (await api.put(url, json={"curated": True})).json() == answer.json()
+    assert (await api.put(url, json={"curated": False})).json()["curated_at"] is None
+    (found,) = (await ledger()).values()
+    assert (found.is_curated, found.curated_at) == (False, None)
+    assert (await api.put("/api/photos/5/curation", json={"curated": True})).status_code == 404
+
+
+async def test_the_flight_recorder_by_route(
+    api: httpx.AsyncClient, photo: Registered, db: Database, ledger: Ledger
+) -> None:
+    await put(
+        api,
+        photo_id=photo.photo_id,
+        status="FAILED",
+        error={"code": "decode", "message": "no JPEG"},
+    )
+    await library.hash_pending(db)
+    await api.put(f"/api/photos/{photo.photo_id}/curation", json={"curated": True})
+    told = (await api.get(f"/api/photos/{photo.photo_id}/history")).json()
+    assert (told["photo_id"], told["path"]) == (photo.photo_id, photo.path)
+    assert (told["has_errors"], told["error_message"]) == (True, "no JPEG")
+    seen = [(e["what"], e["outcome"], e["error"], e["retry"]) for e in told["events"]]
+    assert seen == [
+        ("received", "ok", None, None),
+        ("recognised", "failed", "no JPEG", "recognised"),
+        ("hashed", "ok", None, None),
+        ("curated", "ok", None, None),
+    ]
+    assert told["events"][1]["retry_at"] is not None
+    assert (await api.get("/api/photos/5/history")).status_code == 404
+
+
+async def test_retries_by_route(
+    api: httpx.AsyncClient, photo: Registered, ledger: Ledger, published: Published
+) -> None:
+    url = f"/api/photos/{photo.photo_id}/retry"
+    assert (await api.post(url, json={"what": "recognised"})).status_code == 200
+    assert [e["topic"] for e in await published()] == ["photos-to-process"]
+    assert (await api.post(url, json={"what": "thumbnailed"})).status_code == 200
+    assert (await api.post(url, json={"what": "hashed"})).status_code == 409
+    assert (await api.post(url, json={"what": "geocoded"})).status_code == 409  # no position
+    assert (await api.post(url, json={"what": "scrubbed"})).status_code == 422
+    assert (await api.post("/api/photos/5/retry", json={"what": "hashed"})).status_code == 404
+
+
+async def test_a_place_by_route(api: httpx.AsyncClient, photo: Registered) -> None:
+    told = (await api.get(f"/api/photos/{photo.photo_id}/place")).json()
+    assert (told["location"], told["city"], told["geocoded_at"]) == (None, None, None)
+    assert "GeoNames" in told["attribution"]
+    assert (await api.get("/api/photos/5/place")).status_code == 404

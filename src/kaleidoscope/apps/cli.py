@@ -122,6 +122,14 @@ def scheduler() -> None:
     main()
 
 
+@separate.command()
+def librarian() -> None:
+    """The librarian: files what is put into the inboxes."""
+    from kaleidoscope.apps.librarian import main
+
+    main()
+
+
 @contextmanager
 def _services() -> Iterator[str]:
     """The URL of an API that runs. At the end persons are settled, as the clock would soon do:
@@ -144,6 +152,7 @@ app.add_typer(separate, name="run")
 app.command()(ops_commands.status)
 app.command("ingest")(ingest_commands.ingest_command(_services))
 app.add_typer(ingest_commands.app, name="jobs")
+app.add_typer(ingest_commands.inbox, name="inbox")
 app.add_typer(people_commands.app, name="people")
 app.add_typer(library_commands.app, name="photos")
 app.add_typer(ops_commands.ops, name="ops")

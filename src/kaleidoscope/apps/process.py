@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 
+import uvloop
+
 from kaleidoscope.kernel import log
 from kaleidoscope.kernel.errors import SettingsError
 from kaleidoscope.kernel.settings import load_all
@@ -66,7 +68,7 @@ def run_until_told(service: str, work: Callable[[asyncio.Event], Awaitable[None]
         await work(stop)
 
     begin(service)
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def listener(host: str, port: int) -> socket.socket:

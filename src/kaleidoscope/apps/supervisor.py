@@ -35,7 +35,13 @@ from kaleidoscope.ops.service import Health, Heartbeat, services
 READY_WITHIN = 300.0  # seconds; at the very first start the models are converted, too
 LOOK = 0.5  # seconds between looks at what is watched
 DATABASE_PAUSE = 5.0  # seconds between two tries to start a database that does not
-GRACE = {"scheduler": 10.0, "worker": 15.0, "mlserver": 10.0, "api": 10.0}  # in stopping order
+GRACE = {
+    "librarian": 15.0,
+    "scheduler": 10.0,
+    "worker": 15.0,
+    "mlserver": 10.0,
+    "api": 10.0,
+}  # in stopping order
 ANY_PORT = 200  # how many ports after the default are tried
 
 console = Console(stderr=True)
@@ -146,7 +152,7 @@ class Supervisor:
             "KALEIDOSCOPE_ML_ROOTS": os.pathsep.join(map(str, load(IngestSettings).roots)),
             "PROMETHEUS_MULTIPROC_DIR": str(metrics),
         }
-        for name in ("api", "mlserver", "worker", "scheduler"):
+        for name in ("api", "mlserver", "worker", "scheduler", "librarian"):
             listener = self._listeners.get(name)
             child = Child(name, [name], env, say=say, changed=self._note, listener=listener)
             self._children[name] = child

@@ -5,6 +5,7 @@ The queue's own SQL is in `transports.postgres`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.bus.messages import DeadLetter, Depth, Message
 from kaleidoscope.bus.models import DeadLetterRow, OutboxRow, QueuedMessage, Subscription
+from kaleidoscope.kernel.db import sql
 
 OUTBOX_CHANNEL = "kaleidoscope_outbox"
 RELAY_LOCK = "bus:relay"
@@ -20,18 +22,24 @@ RELAY_LOCK = "bus:relay"
 
 async def add_to_outbox(session: AsyncSession, messages: Sequence[Message]) -> None:
     """Append messages and, on commit, wake the relays."""
-    rows = [
+    await session.execute(
+        sql(
+            "WITH added AS (INSERT INTO bus_outbox (message_id, topic, key, payload, headers)"
+            "  SELECT id, topic, key, payload, headers FROM unnest(CAST(:ids AS uuid[]),"
+            "   CAST(:topics AS text[]), CAST(:keys AS text[]), CAST(:payloads AS jsonb[]),"
+            "   CAST(:headers AS jsonb[])) WITH ORDINALITY"
+            "   AS m (id, topic, key, payload, headers, place) ORDER BY place)"
+            " SELECT pg_notify(:channel, '')"
+        ),
         {
-            "message_id": message.id,
-            "topic": message.topic,
-            "key": message.key,
-            "payload": message.payload,
-            "headers": dict(message.headers),
-        }
-        for message in messages
-    ]
-    await session.execute(insert(OutboxRow), rows)
-    await session.execute(select(func.pg_notify(OUTBOX_CHANNEL, "")))
+            "ids": [m.id for m in messages],
+            "topics": [m.topic for m in messages],
+            "keys": [m.key for m in messages],
+            "payloads": [json.dumps(m.payload) for m in messages],
+            "headers": [json.dumps(dict(m.headers)) for m in messages],
+            "channel": OUTBOX_CHANNEL,
+        },
+    )
 
 
 async def begin_relay(session: AsyncSession) -> bool:

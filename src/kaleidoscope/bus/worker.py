@@ -29,6 +29,10 @@ log = structlog.get_logger(__name__)
 
 # Notifications wake the worker; it looks by itself as often for what fell due and what it missed.
 POLL = timedelta(seconds=1)
+# Of a handler's places, the share that is free before more messages are claimed for them.
+CLAIM_SHARE = 4
+# So long the relay lets messages gather: a transaction for each would cost more than it carries.
+GATHER = 0.05  # seconds
 # A message that took so many consumers with it is to blame itself.
 MOST_LOST = 20
 HAND_BACK_WITHIN = 5.0  # seconds; later the claims run out by themselves
@@ -97,8 +101,8 @@ class _Lane:
     async def _turn(self) -> None:
         """Acknowledge what is finished, and fill the free places."""
         handler, free = self.handler, self.handler.concurrency - len(self._running)
-        if free == 0:
-            return  # so that nothing is finished either
+        if self._running and free < max(1, handler.concurrency // CLAIM_SHARE):
+            return  # a claim costs the same for one message and for some
         done = list(self._finished)
         claimed = await self._transport.claim(
             handler.topic,
@@ -202,6 +206,7 @@ async def _relay_forever(db: Database, transport: Transport) -> None:
     try:
         while True:
             await _surely("relay", empty)
+            await asyncio.sleep(GATHER)
             await listener.wait({""}, POLL)
     finally:
         await listener.close()

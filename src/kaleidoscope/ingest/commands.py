@@ -27,7 +27,15 @@ from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.ingest import service
-from kaleidoscope.ingest.schemas import IngestFolder, IngestStatus, Job, JobStarted, JobStatus
+from kaleidoscope.ingest.schemas import (
+    Inbox,
+    Inboxes,
+    IngestFolder,
+    IngestStatus,
+    Job,
+    JobStarted,
+    JobStatus,
+)
 from kaleidoscope.kernel import errors
 from kaleidoscope.kernel.errors import KaleidoscopeError, NotFound, Unavailable
 from kaleidoscope.kernel.paths import to_text
@@ -35,6 +43,7 @@ from kaleidoscope.kernel.secrets import HEADER, service_secret
 from kaleidoscope.kernel.terminal import console, emit, open_database, run
 
 app = typer.Typer(help="Folders that are or were taken in.", no_args_is_help=True)
+inbox = typer.Typer(help="The inboxes that photos are filed from.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 JobArgument = Annotated[UUID | None, typer.Argument(help="The job; default: the latest.")]
@@ -326,3 +335,38 @@ def _status(given: str | None) -> JobStatus | None:
     if given is not None:
         raise typer.BadParameter(f"{given} is none of {', '.join(known)}")
     return None
+
+
+# -- inbox
+
+
+@inbox.command("status")
+def inbox_status(json: Json = False) -> None:
+    """What waits in the inboxes, and what cannot be filed and why."""
+    found = run(_inboxes())
+    if json:
+        emit(found, json=True)
+        return
+    for one in found.inboxes:
+        _show_inbox(one)
+
+
+async def _inboxes() -> Inboxes:
+    async with open_database() as db, db.transaction() as session:
+        return await service.inboxes(session)
+
+
+def _show_inbox(one: Inbox) -> None:
+    out = Console(highlight=False, soft_wrap=True)
+    out.print(f"[bold]{escape(one.path)}[/]: {escape(one.current or 'nothing is being done')}")
+    looked = f"{one.looked_at.astimezone():%Y-%m-%d %H:%M:%S}" if one.looked_at else "never"
+    out.print(
+        f"  {one.waiting} waiting ({one.settling} settling), {one.filed_last_hour} filed in the "
+        f"last hour, looked at {looked}"
+    )
+    for problem in one.problems:
+        out.print(f"  [red]stays[/] {escape(problem.path)}: {escape(problem.cause)}")
+    if one.problem_count > len(one.problems):
+        out.print(f"  … and {one.problem_count - len(one.problems)} more")
+    for aside in one.set_aside:
+        out.print(f"  [yellow]set aside[/] {escape(aside.path)}: {escape(aside.cause)}")

@@ -229,3 +229,45 @@ class IngestError(Base):
     at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=NOW, comment="When it was met"
     )
+
+
+class InboxRow(Base):
+    """An inbox, as its librarian saw it last."""
+
+    __tablename__ = "inboxes"
+    __table_args__ = ({"comment": "How far the librarian is with each inbox"},)
+
+    path: Mapped[str] = mapped_column(
+        Text, primary_key=True, comment="The folder, spelled by kernel.paths.to_text"
+    )
+    waiting: Mapped[int] = _count("Files that will be filed")
+    settling: Mapped[int] = _count("Of these, those that have not come to rest yet")
+    current: Mapped[str | None] = mapped_column(
+        Text, comment="What the librarian is doing there; null: nothing"
+    )
+    looked_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=NOW, comment="When this was so"
+    )
+
+
+class InboxProblem(Base):
+    """Something in an inbox that stays there."""
+
+    __tablename__ = "inbox_problems"
+    __table_args__ = (
+        Index("ix_inbox_problems_inbox", "inbox", "problem_id"),
+        {"comment": "What lies in the inboxes and cannot be filed, each with its cause"},
+    )
+
+    problem_id: Mapped[int] = mapped_column(
+        BigInteger, Identity(), primary_key=True, comment="Its number"
+    )
+    inbox: Mapped[str] = mapped_column(
+        ForeignKey("inboxes.path", ondelete="CASCADE"), comment="The inbox"
+    )
+    path: Mapped[str] = mapped_column(Text, comment="The file or folder")
+    code: Mapped[str] = mapped_column(Text, comment="The cause in a word")
+    cause: Mapped[str] = mapped_column(Text, comment="The cause in a sentence")
+    since: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=NOW, comment="When it was first met"
+    )

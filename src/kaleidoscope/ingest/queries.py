@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CursorResult, RowMapping, text
+from sqlalchemy import CursorResult, RowMapping
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.ingest.rules import JobState
+from kaleidoscope.kernel.db import sql
 
 IN_HAND = "status IN ('SCANNED', 'PUBLISHED')"
 
@@ -67,7 +68,7 @@ async def add_job(session: AsyncSession, **columns: Any) -> UUID:
     names = ", ".join(columns)
     values = ", ".join(f":{name}" for name in columns)
     row = await session.execute(
-        text(f"INSERT INTO ingest_jobs ({names}) VALUES ({values}) RETURNING job_id"), columns
+        sql(f"INSERT INTO ingest_jobs ({names}) VALUES ({values}) RETURNING job_id"), columns
     )
     job_id: UUID = row.scalar_one()
     return job_id
@@ -76,7 +77,7 @@ async def add_job(session: AsyncSession, **columns: Any) -> UUID:
 async def begin_scan(session: AsyncSession, job_id: UUID) -> Job | None:
     """The job, what an earlier scan of it had seen forgotten; None: nothing is to be scanned."""
     row = await session.execute(
-        text(
+        sql(
             "UPDATE ingest_jobs SET scanned_count = 0, skipped = '{}'"
             " WHERE job_id = :job AND status = 'SCANNED' AND scanned_at IS NULL"
             " RETURNING job_id, path, recursive, batch_size, dry_run"
@@ -87,7 +88,7 @@ async def begin_scan(session: AsyncSession, job_id: UUID) -> Job | None:
     if found is None:
         return None
     await session.execute(
-        text("DELETE FROM ingest_errors WHERE job_id = :job AND photo_id IS NULL"), {"job": job_id}
+        sql("DELETE FROM ingest_errors WHERE job_id = :job AND photo_id IS NULL"), {"job": job_id}
     )
     return Job(**found)
 
@@ -95,7 +96,7 @@ async def begin_scan(session: AsyncSession, job_id: UUID) -> Job | None:
 async def lock_running(session: AsyncSession, job_id: UUID) -> bool:
     """Lock the job's row until the transaction ends; whether its scan shall go on."""
     row = await session.execute(
-        text("SELECT status = 'SCANNED' FROM ingest_jobs WHERE job_id = :job FOR NO KEY UPDATE"),
+        sql("SELECT status = 'SCANNED' FROM ingest_jobs WHERE job_id = :job FOR NO KEY UPDATE"),
         {"job": job_id},
     )
     return bool(row.scalar_one_or_none())
@@ -104,7 +105,7 @@ async def lock_running(session: AsyncSession, job_id: UUID) -> bool:
 async def is_running(session: AsyncSession, job_id: UUID) -> bool:
     """The same without the lock."""
     row = await session.execute(
-        text("SELECT status = 'SCANNED' FROM ingest_jobs WHERE job_id = :job"), {"job": job_id}
+        sql("SELECT status = 'SCANNED' FROM ingest_jobs WHERE job_id = :job"), {"job": job_id}
     )
     return bool(row.scalar_one_or_none())
 
@@ -114,7 +115,7 @@ async def set_scanned(
 ) -> None:
     """What this scan of the job has seen in all."""
     await session.execute(
-        text(
+        sql(
             "UPDATE ingest_jobs SET scanned_count = :scanned, skipped = CAST(:skipped AS jsonb)"
             " WHERE job_id = :job"
         ),
@@ -127,7 +128,7 @@ async def count_registered(
 ) -> None:
     """Add to what the job has written into the ledger; an interrupted scan's stays counted."""
     await session.execute(
-        text(
+        sql(
             "UPDATE ingest_jobs SET inserted_count = inserted_count + :inserted,"
             " changed_count = changed_count + :changed,"
             " duplicate_count = duplicate_count + :duplicates WHERE job_id = :job"
@@ -141,7 +142,7 @@ async def end_scan(
 ) -> None:
     """The scan came to its end, a dry run's with what it expects."""
     await session.execute(
-        text(
+        sql(
             "UPDATE ingest_jobs SET scanned_at = now(), estimate = CAST(:estimate AS jsonb)"
             " WHERE job_id = :job AND status = 'SCANNED'"
         ),
@@ -151,12 +152,12 @@ async def end_scan(
 
 async def state(session: AsyncSession, job_id: UUID) -> JobState | None:
     """What decides how a job stands, its row locked; None: there is no such job."""
-    lock = text("SELECT 1 FROM ingest_jobs WHERE job_id = :job FOR NO KEY UPDATE")
+    lock = sql("SELECT 1 FROM ingest_jobs WHERE job_id = :job FOR NO KEY UPDATE")
     if (await session.execute(lock, {"job": job_id})).one_or_none() is None:
         return None
     # A statement of its own: it sees what others committed while this one waited for the lock.
     row = await session.execute(
-        text(
+        sql(
             "SELECT j.status::text, j.scanned_at IS NOT NULL AS is_scanned,"
             " EXISTS (SELECT FROM photo_ingest_map m"
             "  WHERE m.job_id = j.job_id AND m.ended_at IS NULL) AS has_open_photos,"
@@ -177,7 +178,7 @@ async def set_status(
 ) -> None:
     """The job's new status; COMPLETED and FAILED finish it."""
     await session.execute(
-        text(
+        sql(
             "UPDATE ingest_jobs SET status = CAST(:status AS job_status), failure = :failure,"
             " finished_at = CASE WHEN :over THEN now() END WHERE job_id = :job"
         ),
@@ -195,7 +196,7 @@ async def fail_job(
 ) -> bool:
     """FAILED, and what is not published is given up; False: the job was over."""
     done = await session.execute(
-        text(
+        sql(
             "UPDATE ingest_jobs SET status = 'FAILED', failure = :failure, finished_at = now(),"
             " cancelled_at = CASE WHEN :cancelled THEN now() END"
             f" WHERE job_id = :job AND {IN_HAND}"
@@ -205,14 +206,14 @@ async def fail_job(
     if not _number(done):
         return False
     await session.execute(
-        text(
+        sql(
             "UPDATE photo_ingest_map SET ended_at = now()"
             " WHERE job_id = :job AND ended_at IS NULL AND status <> 'PUBLISHED'"
         ),
         {"job": job_id},
     )
     await session.execute(
-        text("UPDATE ingest_batches SET next_publish_at = NULL WHERE job_id = :job"),
+        sql("UPDATE ingest_batches SET next_publish_at = NULL WHERE job_id = :job"),
         {"job": job_id},
     )
     return True
@@ -224,7 +225,7 @@ async def fail_job(
 async def take_over(session: AsyncSession, photo_ids: Sequence[int]) -> set[int]:
     """Of known photos those that an ended job has left unpublished: they are its no more."""
     rows = await session.execute(
-        text(
+        sql(
             "DELETE FROM photo_ingest_map WHERE photo_id = ANY(:ids) AND status <> 'PUBLISHED'"
             " AND outcome IS NULL AND ended_at IS NOT NULL RETURNING photo_id"
         ),
@@ -236,7 +237,7 @@ async def take_over(session: AsyncSession, photo_ids: Sequence[int]) -> set[int]
 async def add_batches(session: AsyncSession, job_id: UUID, counts: Sequence[int]) -> list[int]:
     """New batches after the job's last one, by how many photos they hold; the job is locked."""
     rows = await session.execute(
-        text(
+        sql(
             "INSERT INTO ingest_batches (job_id, batch_index, photo_count)"
             " SELECT :job, place + coalesce((SELECT max(batch_index) FROM ingest_batches"
             "  WHERE job_id = :job), -1), size"
@@ -254,7 +255,7 @@ async def add_photos(
     """Photos into the map, by batch id. One that this job had already begins anew."""
     rows = [(batch_id, entry) for batch_id, entries in batches for entry in entries]
     await session.execute(
-        text(
+        sql(
             "INSERT INTO photo_ingest_map (job_id, photo_id, batch_id, attempt_id, outcome)"
             " SELECT :job, * FROM unnest(CAST(:photos AS bigint[]), CAST(:batches AS bigint[]),"
             "  CAST(:attempts AS uuid[]), CAST(:outcomes AS text[]))"
@@ -275,7 +276,7 @@ async def add_photos(
 async def batches_in_flight(session: AsyncSession, job_id: UUID) -> int:
     """How many batches hold photos that nothing has been heard of yet."""
     row = await session.execute(
-        text(
+        sql(
             "SELECT count(DISTINCT batch_id) FROM photo_ingest_map"
             " WHERE job_id = :job AND ended_at IS NULL AND outcome IS NULL"
         ),
@@ -290,7 +291,7 @@ async def batches_in_flight(session: AsyncSession, job_id: UUID) -> int:
 async def unpublished_batches(session: AsyncSession, job_id: UUID) -> list[int]:
     """READY batches of a job, in their order."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT batch_id FROM ingest_batches WHERE job_id = :job AND status = 'READY'"
             " ORDER BY batch_index"
         ),
@@ -307,7 +308,7 @@ async def due_batches(
     They are due again after `older_than`.
     """
     rows = await session.execute(
-        text(
+        sql(
             "UPDATE ingest_batches SET next_publish_at = now() + CAST(:age AS interval)"
             " WHERE batch_id IN (SELECT b.batch_id FROM ingest_batches b JOIN ingest_jobs j"
             "   USING (job_id) WHERE b.status <> 'PUBLISHED' AND j.status = 'SCANNED'"
@@ -324,7 +325,7 @@ async def due_batches(
 async def unpublished(session: AsyncSession, batch_ids: Sequence[int]) -> list[Unpublished]:
     """Photos of these batches that are still to be published."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT photo_id, attempt_id, batch_id, last_publish_error FROM photo_ingest_map"
             " WHERE batch_id = ANY(:ids) AND status <> 'PUBLISHED' AND outcome IS NULL"
             " AND ended_at IS NULL ORDER BY map_id"
@@ -340,7 +341,7 @@ async def set_published(session: AsyncSession, job_id: UUID, batch_ids: Sequence
     Some of their photos may have ended meanwhile; those of a job that is over are left alone.
     """
     done = await session.execute(
-        text(
+        sql(
             "UPDATE photo_ingest_map SET status = 'PUBLISHED',"
             " publish_attempts = publish_attempts + 1, last_publish_error = NULL"
             " WHERE batch_id = ANY(:ids) AND status <> 'PUBLISHED'"
@@ -349,7 +350,7 @@ async def set_published(session: AsyncSession, job_id: UUID, batch_ids: Sequence
         {"ids": list(batch_ids)},
     )
     last = await session.execute(
-        text(
+        sql(
             "WITH published AS (UPDATE ingest_batches SET status = 'PUBLISHED',"
             "  published_at = clock_timestamp(), next_publish_at = NULL"
             "  WHERE batch_id = ANY(:ids) AND status <> 'PUBLISHED' RETURNING batch_index)"
@@ -358,7 +359,7 @@ async def set_published(session: AsyncSession, job_id: UUID, batch_ids: Sequence
         {"ids": list(batch_ids)},
     )
     await session.execute(
-        text(
+        sql(
             "UPDATE ingest_jobs SET published_count = published_count + :number,"
             " last_published_batch = greatest(last_published_batch, :last) WHERE job_id = :job"
         ),
@@ -371,7 +372,7 @@ async def set_unpublished(
 ) -> list[tuple[int, int]]:
     """`tries` to publish these batches have failed; answers each with its failures in all."""
     await session.execute(
-        text(
+        sql(
             "UPDATE photo_ingest_map SET status = 'FAILED', last_publish_error = :error,"
             " publish_attempts = publish_attempts + :tries"
             " WHERE batch_id = ANY(:ids) AND status <> 'PUBLISHED' AND outcome IS NULL"
@@ -380,7 +381,7 @@ async def set_unpublished(
         {"ids": list(batch_ids), "error": error, "tries": tries},
     )
     rows = await session.execute(
-        text(
+        sql(
             "UPDATE ingest_batches SET status = 'FAILED',"
             " publish_failures = publish_failures + :tries"
             " WHERE batch_id = ANY(:ids) AND status <> 'PUBLISHED'"
@@ -394,7 +395,7 @@ async def set_unpublished(
 async def set_next_publish(session: AsyncSession, batch_id: int, wait: timedelta | None) -> None:
     """When a FAILED batch is tried again; None: it is given up, and its photos with it."""
     await session.execute(
-        text(
+        sql(
             "UPDATE ingest_batches SET next_publish_at = now() + CAST(:wait AS interval)"
             " WHERE batch_id = :batch"
         ),
@@ -402,7 +403,7 @@ async def set_next_publish(session: AsyncSession, batch_id: int, wait: timedelta
     )
     if wait is None:
         await session.execute(
-            text(
+            sql(
                 "UPDATE photo_ingest_map SET ended_at = now() WHERE batch_id = :batch"
                 " AND status <> 'PUBLISHED' AND ended_at IS NULL"
             ),
@@ -418,7 +419,7 @@ async def set_outcome(
 ) -> list[Ended]:
     """What came of a photo, in every job that waits for it; answers where it has ended by that."""
     rows = await session.execute(
-        text(
+        sql(
             "UPDATE photo_ingest_map SET outcome = :outcome,"
             " ended_at = CASE WHEN :final THEN now() END"
             " WHERE photo_id = :photo AND ended_at IS NULL RETURNING job_id, batch_id, ended_at"
@@ -431,7 +432,7 @@ async def set_outcome(
 async def count_ended(session: AsyncSession, batch_id: int, *, failed: bool, faces: int) -> None:
     """Count a photo of a batch."""
     await session.execute(
-        text(
+        sql(
             "UPDATE ingest_batches SET failed_count = failed_count + :failed,"
             " processed_count = processed_count + 1 - :failed, face_count = face_count + :faces"
             " WHERE batch_id = :batch"
@@ -443,7 +444,7 @@ async def count_ended(session: AsyncSession, batch_id: int, *, failed: bool, fac
 async def add_persons(session: AsyncSession, job_id: UUID, persons: Mapping[int, bool]) -> None:
     """Persons seen in a photo of a job, by id: whether the photo founded them."""
     await session.execute(
-        text(
+        sql(
             "INSERT INTO ingest_persons AS p (job_id, person_id, created)"
             " SELECT :job, * FROM unnest(CAST(:ids AS bigint[]), CAST(:created AS boolean[]))"
             "  AS seen (id, created) ORDER BY id"
@@ -457,7 +458,7 @@ async def add_persons(session: AsyncSession, job_id: UUID, persons: Mapping[int,
 async def overdue(session: AsyncSession, age: timedelta, after: int, limit: int) -> list[Any]:
     """Published or duplicate photos without an end for `age`, in order: map_id, photo_id."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT map_id, photo_id FROM photo_ingest_map WHERE ended_at IS NULL"
             " AND map_id > :after AND inserted_at < now() - CAST(:age AS interval)"
             " AND (status = 'PUBLISHED' OR outcome IS NOT NULL) ORDER BY map_id LIMIT :limit"
@@ -470,7 +471,7 @@ async def overdue(session: AsyncSession, age: timedelta, after: int, limit: int)
 async def unsettled_jobs(session: AsyncSession) -> list[UUID]:
     """Jobs that have been scanned and are not over."""
     rows = await session.execute(
-        text(f"SELECT job_id FROM ingest_jobs WHERE {IN_HAND} AND scanned_at IS NOT NULL")
+        sql(f"SELECT job_id FROM ingest_jobs WHERE {IN_HAND} AND scanned_at IS NOT NULL")
     )
     return list(rows.scalars())
 
@@ -492,7 +493,7 @@ async def add_errors(session: AsyncSession, job_id: UUID, errors: Sequence[NewEr
     """Note them."""
     if errors:
         await session.execute(
-            text(
+            sql(
                 "INSERT INTO ingest_errors (job_id, path, code, cause, photo_id)"
                 " VALUES (:job, :path, :code, :cause, :photo_id)"
             ),
@@ -505,7 +506,7 @@ async def errors(
 ) -> Sequence[RowMapping]:
     """A job's errors in the order they were met."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT error_id, path, code, cause, photo_id, at FROM ingest_errors"
             " WHERE job_id = :job AND error_id > :after ORDER BY error_id LIMIT :limit"
         ),
@@ -517,7 +518,7 @@ async def errors(
 async def errors_by_code(session: AsyncSession, job_id: UUID) -> dict[str, int]:
     """How many errors a job has by their cause."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT code, count(*) AS number FROM ingest_errors WHERE job_id = :job"
             " GROUP BY code ORDER BY 2 DESC, 1"
         ),
@@ -545,7 +546,7 @@ JOB = (
 
 async def job(session: AsyncSession, job_id: UUID) -> RowMapping | None:
     """A job with the sums of its batches."""
-    row = await session.execute(text(f"{JOB} WHERE j.job_id = :job"), {"job": job_id})
+    row = await session.execute(sql(f"{JOB} WHERE j.job_id = :job"), {"job": job_id})
     return row.mappings().one_or_none()
 
 
@@ -554,7 +555,7 @@ async def jobs(
 ) -> Sequence[RowMapping]:
     """Jobs, the youngest first."""
     rows = await session.execute(
-        text(
+        sql(
             f"{JOB} WHERE (CAST(:status AS job_status) IS NULL OR j.status = :status)"
             " AND (CAST(:before AS timestamptz) IS NULL OR j.created_at < :before)"
             " ORDER BY j.created_at DESC LIMIT :limit"
@@ -567,7 +568,7 @@ async def jobs(
 async def batches(session: AsyncSession, job_id: UUID, limit: int) -> Sequence[RowMapping]:
     """The last `limit` batches of a job, in their order."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT * FROM (SELECT batch_id, batch_index, photo_count, status::text, inserted_at,"
             "  published_at, publish_failures, next_publish_at, processed_count, failed_count,"
             "  face_count FROM ingest_batches WHERE job_id = :job"
@@ -581,7 +582,7 @@ async def batches(session: AsyncSession, job_id: UUID, limit: int) -> Sequence[R
 async def persons(session: AsyncSession, job_id: UUID) -> tuple[int, int]:
     """How many persons a job's photos founded, and how many known ones they show."""
     row = await session.execute(
-        text(
+        sql(
             "SELECT count(*) FILTER (WHERE created), count(*) FILTER (WHERE NOT created)"
             " FROM ingest_persons WHERE job_id = :job"
         ),
@@ -594,7 +595,7 @@ async def persons(session: AsyncSession, job_id: UUID) -> tuple[int, int]:
 async def photos_per_second(session: AsyncSession, at_least: int) -> float | None:
     """How fast the last completed job with `at_least` photos was, from order to end."""
     row = await session.execute(
-        text(
+        sql(
             f"SELECT processed / extract(epoch FROM finished_at - created_at) FROM ({JOB}) AS done"
             " WHERE status = 'COMPLETED' AND processed >= :least AND finished_at > created_at"
             " ORDER BY finished_at DESC LIMIT 1"
@@ -608,7 +609,7 @@ async def photos_per_second(session: AsyncSession, at_least: int) -> float | Non
 async def figures(session: AsyncSession) -> RowMapping:
     """The numbers of the metrics: over all jobs, and the time of the last thousand batches."""
     row = await session.execute(
-        text(
+        sql(
             "SELECT (SELECT coalesce(sum(scanned_count), 0) FROM ingest_jobs) AS files_scanned,"
             " (SELECT coalesce(sum(inserted_count), 0) FROM ingest_jobs) AS files_inserted,"
             " count(*) FILTER (WHERE status = 'PUBLISHED') AS batches_published,"
@@ -625,3 +626,77 @@ async def figures(session: AsyncSession) -> RowMapping:
 def _number(done: Any) -> int:
     assert isinstance(done, CursorResult)
     return int(done.rowcount)
+
+
+# -- inboxes
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in an inbox that cannot be filed."""
+
+    path: str
+    code: str
+    cause: str
+    since: datetime
+
+
+async def set_inbox(
+    session: AsyncSession, path: str, waiting: int, settling: int, current: str | None
+) -> None:
+    """How far the librarian is with an inbox."""
+    await session.execute(
+        sql(
+            "INSERT INTO inboxes AS i (path, waiting, settling, current)"
+            " VALUES (:path, :waiting, :settling, :current) ON CONFLICT (path) DO UPDATE SET"
+            " waiting = excluded.waiting, settling = excluded.settling,"
+            " current = excluded.current, looked_at = now()"
+        ),
+        {"path": path, "waiting": waiting, "settling": settling, "current": current},
+    )
+
+
+async def keep_inboxes(session: AsyncSession, paths: Sequence[str]) -> None:
+    """Forget the inboxes that are none any more."""
+    await session.execute(
+        sql("DELETE FROM inboxes WHERE NOT path = ANY(:paths)"), {"paths": list(paths)}
+    )
+
+
+async def set_inbox_problems(
+    session: AsyncSession, inbox: str, problems: Sequence[Problem]
+) -> None:
+    """What cannot be filed in an inbox, in place of what could not before."""
+    await session.execute(sql("DELETE FROM inbox_problems WHERE inbox = :inbox"), {"inbox": inbox})
+    if problems:
+        await session.execute(
+            sql(
+                "INSERT INTO inbox_problems (inbox, path, code, cause, since)"
+                " SELECT :inbox, * FROM unnest(CAST(:paths AS text[]), CAST(:codes AS text[]),"
+                "  CAST(:causes AS text[]), CAST(:times AS timestamptz[]))"
+            ),
+            {
+                "inbox": inbox,
+                "paths": [p.path for p in problems],
+                "codes": [p.code for p in problems],
+                "causes": [p.cause for p in problems],
+                "times": [p.since for p in problems],
+            },
+        )
+
+
+async def inboxes(session: AsyncSession) -> Sequence[RowMapping]:
+    """Every inbox as it was seen last."""
+    return (await session.execute(sql("SELECT * FROM inboxes ORDER BY path"))).mappings().all()
+
+
+async def inbox_problems(session: AsyncSession, inbox: str, limit: int) -> list[Problem]:
+    """What cannot be filed in an inbox, the oldest first."""
+    rows = await session.execute(
+        sql(
+            "SELECT path, code, cause, since FROM inbox_problems WHERE inbox = :inbox"
+            " ORDER BY since, problem_id LIMIT :limit"
+        ),
+        {"inbox": inbox, "limit": limit},
+    )
+    return [Problem(**row._mapping) for row in rows]

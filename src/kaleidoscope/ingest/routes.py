@@ -12,6 +12,7 @@ from fastapi import APIRouter, Header, Query
 from kaleidoscope.ingest import service
 from kaleidoscope.ingest.schemas import (
     ErrorPage,
+    Inboxes,
     IngestFolder,
     IngestStatus,
     JobList,
@@ -70,3 +71,9 @@ async def cancel(session: Session, job_id: UUID) -> IngestStatus:
     """End a job: its scan stops, and what is not yet published is not."""
     await service.cancel(session, job_id)
     return await service.status(session, job_id, batches=0)
+
+
+@router.get("/api/inbox")
+async def inbox(session: Session) -> Inboxes:
+    """Every inbox: what waits, what is being done, what cannot be filed and why."""
+    return await service.inboxes(session)

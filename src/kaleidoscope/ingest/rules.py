@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -48,3 +48,16 @@ def publish_wait(failures: int, settings: IngestSettings) -> timedelta | None:
 def portions(items: Sequence[T], size: int) -> list[Sequence[T]]:
     """The items in their order, `size` at a time."""
     return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def portions_by(items: Sequence[T], weight: Callable[[T], int], most: int) -> list[list[T]]:
+    """The items in their order, as many at a time as weigh no more than `most` together."""
+    found: list[list[T]] = []
+    room = 0
+    for item in items:
+        if not found or weight(item) > room:
+            found.append([])
+            room = most
+        found[-1].append(item)
+        room -= weight(item)
+    return found

@@ -149,3 +149,41 @@ class ErrorPage(BaseModel):
 
     errors: list[IngestError]
     next: int | None = Field(description="`after` of the next page; null: this is the last.")
+
+
+class InboxProblem(BaseModel):
+    """Something in an inbox that stays there, or whose name could not be removed."""
+
+    path: str
+    code: str = Field(description="The cause in a word.")
+    cause: str = Field(description="The cause in a sentence.")
+    since: datetime
+
+
+class SetAside(BaseModel):
+    """A received file that is none for the library."""
+
+    source: str = Field(description="Where it was received.")
+    path: str = Field(description="Where it lies.")
+    cause: str
+    since: datetime
+
+
+class Inbox(BaseModel):
+    """An inbox and how far the librarian is with it."""
+
+    path: str
+    waiting: int = Field(description="Files that will be filed.")
+    settling: int = Field(description="Of these, those that have not come to rest yet.")
+    filed_last_hour: int
+    problems: list[InboxProblem]
+    problem_count: int = Field(description="How many there are; not all may be listed.")
+    set_aside: list[SetAside] = Field(description="The latest.")
+    current: str | None = Field(description="What the librarian is doing there.")
+    looked_at: datetime | None = Field(description="When this was so; null: not looked at yet.")
+
+
+class Inboxes(BaseModel):
+    """Every inbox."""
+
+    inboxes: list[Inbox]

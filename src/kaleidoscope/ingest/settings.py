@@ -101,3 +101,62 @@ class IngestSettings(Section):
     @classmethod
     def _absolute(cls, given: list[Path]) -> list[Path]:
         return [root.expanduser().absolute() for root in given]
+
+
+def _default_inbox() -> list[Path]:
+    return [data_dir() / "Photos_Inbox"]
+
+
+# Unfinished downloads and copies, and what other programs keep for themselves.
+UNFINISHED = ["*.part", "*.partial", "*.tmp", "*.temp", "*.crdownload", "*.download", "*.!qB"]
+UNFINISHED += ["~*", ".*", "Thumbs.db", "desktop.ini", "Icon\r"]
+
+
+class InboxSettings(Section):
+    """The inboxes that the librarian files photos from."""
+
+    section: ClassVar[str] = "inbox"
+
+    folders: list[Path] = Field(
+        default_factory=_default_inbox,
+        description="Folders whose files are filed, with all below them. Default: Photos_Inbox in "
+        "the data folder. They are made where they are missing, in a folder that is there.",
+    )
+    settle_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        description="How long size and time of a file must stay the same before it is touched.",
+    )
+    sweep_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="How often every inbox is looked through whatever the system tells: network "
+        "shares tell nothing.",
+    )
+    watch: bool = Field(
+        default=True, description="Whether the system is asked to tell of changes at once."
+    )
+    ignore: list[str] = Field(
+        default=UNFINISHED,
+        description="Patterns of names that are passed over, files and folders; the folders of "
+        "`ingest.skip_folders` are, too.",
+    )
+    sidecar_seconds: float = Field(
+        default=600.0,
+        ge=0,
+        description="How long a sidecar waits for its photo before it is set aside.",
+    )
+    retry_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="How long a file that could not be filed waits for another try, unless it "
+        "changes; so does everything where the originals' disk is full or cannot be written.",
+    )
+    portion: int = Field(
+        default=256, ge=1, le=5000, description="Files that are filed in one transaction."
+    )
+
+    @field_validator("folders")
+    @classmethod
+    def _absolute(cls, given: list[Path]) -> list[Path]:
+        return [folder.expanduser().absolute() for folder in given]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, TextClause, text
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -36,6 +37,12 @@ def sqlalchemy_url(url: str) -> str:
     """A user's postgresql:// URL with the driver this project speaks."""
     scheme, _, rest = url.partition("://")
     return f"{DRIVER}://{rest}" if scheme in ("postgres", "postgresql", DRIVER) else url
+
+
+@lru_cache(maxsize=2000)
+def sql(statement: str) -> TextClause:
+    """A written statement, made once a process: making it anew costs half as much as sending it."""
+    return text(statement)
 
 
 class Database:

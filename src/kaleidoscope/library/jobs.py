@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import cache
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -12,10 +13,8 @@ from kaleidoscope.bus.handlers import Context, Handler, Retry
 from kaleidoscope.kernel.clock import ClockJob
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import KaleidoscopeError, Unavailable, UnreadableMedia
-from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service
 from kaleidoscope.library.events import VideoToRead
-from kaleidoscope.library.settings import LibrarySettings
 from kaleidoscope.ml.pool import Pool
 
 
@@ -27,19 +26,24 @@ async def read_metadata(context: Context, event: VideoToRead) -> None:
     if state != "started":
         return
     try:
-        facts = await _reader().run(event.path, name=event.path)
+        async with context.db.transaction() as session:
+            video = await service.undated(session, event.photo_id)
+        task: dict[str, Any] = {"path": event.path, "media_type": "video", "sidecars": []}
+        if video is not None:
+            task = service.task(video)
+        (facts,) = await _reader().run([task], name=event.path)
+        if facts["error_code"] == Unavailable.code:
+            raise Unavailable(facts["error"])
     except Unavailable as away:
         raise Retry(None, str(away), count=False) from away
     except KaleidoscopeError as error:
-        async with context.db.transaction() as session:
-            await service.fail(
-                session,
-                event.photo_id,
-                event.attempt_id,
-                code=error.code,
-                error=error.message,
-                permanent=isinstance(error, UnreadableMedia),
-            )
+        await _fail(context, event, error.code, error.message)
+        return
+    async with context.db.transaction() as session:
+        if video is not None:
+            await service.tell(session, [(video, facts, None)])
+    if facts["error"] is not None:
+        await _fail(context, event, facts["error_code"], facts["error"])
         return
     async with context.db.transaction() as session:
         await service.finish(
@@ -48,21 +52,27 @@ async def read_metadata(context: Context, event: VideoToRead) -> None:
             event.attempt_id,
             width=facts["width"],
             height=facts["height"],
-            duration_seconds=facts["duration"],
+            duration_seconds=facts["duration_seconds"],
             frame_rate=facts["frame_rate"],
+        )
+
+
+async def _fail(context: Context, event: VideoToRead, code: str, error: str) -> None:
+    async with context.db.transaction() as session:
+        await service.fail(
+            session,
+            event.photo_id,
+            event.attempt_id,
+            code=code,
+            error=error,
+            permanent=code == UnreadableMedia.code,
         )
 
 
 @cache
 def _reader() -> Pool:
     """The child process for videos, which ends with this one."""
-    settings = load(LibrarySettings)
-    return Pool(
-        "kaleidoscope.ml.video:read_file",
-        size=1,
-        memory=settings.video_memory,
-        seconds=settings.video_seconds,
-    )
+    return service.reader()
 
 
 async def retry_failed(db: Database) -> int:
@@ -99,5 +109,8 @@ HANDLERS = [
 CLOCK = [
     ClockJob("library.retry_failed", timedelta(seconds=5), retry_failed),
     ClockJob("library.fail_stuck", timedelta(seconds=15), fail_stuck),
+    ClockJob("library.date_assets", timedelta(seconds=20), service.date_assets),
     ClockJob("library.hash_pending", timedelta(seconds=30), service.hash_pending),
+    ClockJob("library.thumbnails", timedelta(seconds=10), service.thumbnail_pending),
+    ClockJob("library.places", timedelta(seconds=15), service.geocode_pending),
 ]

@@ -72,6 +72,9 @@ class MediaAsset(Base):
         CheckConstraint("is_curated = (curated_at IS NOT NULL)", name="is_curated"),
         CheckConstraint("is_backed_up = (backed_up_at IS NOT NULL)", name="is_backed_up"),
         CheckConstraint("has_errors OR error_message IS NULL", name="has_errors"),
+        CheckConstraint(
+            "captured_at_confidence IN ('high', 'medium', 'low')", name="captured_at_confidence"
+        ),
         Index(
             "uq_media_assets_file_hash",
             "file_hash",
@@ -100,6 +103,27 @@ class MediaAsset(Base):
             "ix_media_assets_duplicate_of",
             "duplicate_of",
             postgresql_where=text("duplicate_of IS NOT NULL"),
+        ),
+        Index(
+            "ix_media_assets_unthumbnailed",
+            "photo_id",
+            postgresql_where=text("NOT is_thumbnailed AND file_hash IS NOT NULL"),
+        ),
+        Index(
+            "ix_media_assets_undated",
+            "photo_id",
+            postgresql_where=text("captured_at_source IS NULL"),
+        ),
+        Index(
+            "ix_media_assets_doubtful",
+            "photo_id",
+            postgresql_where=text("captured_at_confidence = 'low'"),
+        ),
+        Index(
+            "ix_media_assets_camera",
+            "camera_model",
+            "captured_at",
+            postgresql_where=text("camera_model IS NOT NULL"),
         ),
         Index("ix_media_assets_unhashed", "photo_id", postgresql_where=text("file_hash IS NULL")),
         Index(
@@ -168,13 +192,31 @@ class MediaAsset(Base):
         Interval, comment="How far that clock was ahead of UTC, where known"
     )
     captured_at_source: Mapped[str | None] = mapped_column(
-        Text, comment="Where captured_at comes from: an EXIF tag, the container, the file"
+        Text,
+        comment="What tells captured_at: exif:DateTimeOriginal, name, mtime, person …; null: not "
+        "looked at",
+    )
+    captured_at_confidence: Mapped[str | None] = mapped_column(
+        Text,
+        comment="How far to believe captured_at: high, medium, or low, which waits for a person's "
+        "look",
+    )
+    camera_make: Mapped[str | None] = mapped_column(
+        Text, comment="Maker of the camera, as it writes it"
+    )
+    camera_model: Mapped[str | None] = mapped_column(
+        Text, comment="Model of the camera, as it writes it"
+    )
+    camera_serial: Mapped[str | None] = mapped_column(
+        Text, comment="Serial number of the camera, where it tells one"
     )
     ingested_at: Mapped[datetime] = mapped_column(
         INSTANT, server_default=NOW, comment="When the file entered the ledger"
     )
     location: Mapped[dict[str, Any] | None] = mapped_column(
-        JSONB, comment="GPS position from the file: lat -90 to 90, lon -180 to 180; never altered"
+        JSONB,
+        comment="GPS position: lat -90 to 90, lon -180 to 180; a trigger keeps it while the "
+        "content is",
     )
     is_ingested: Mapped[bool] = mapped_column(
         Boolean, server_default=text("true"), comment="Always true: a row means a safe file"
@@ -377,4 +419,252 @@ class AssetProblem(Base):
     )
     retry_at: Mapped[datetime | None] = mapped_column(
         INSTANT, comment="When it is tried again; null: by a person's word, or by rules of its own"
+    )
+
+
+class AssetPlace(Base):
+    """Where an asset was taken, by name."""
+
+    __tablename__ = "asset_places"
+    __table_args__ = (
+        CheckConstraint("country_code ~ '^[A-Z]{2}$'", name="country_code"),
+        CheckConstraint("distance_km >= 0", name="distance_km"),
+        CheckConstraint(
+            "city IS NOT NULL OR num_nonnulls(district, region, country, distance_km) = 0",
+            name="no_place",
+        ),
+        Index("ix_asset_places_city", "country_code", "region", "city"),
+        {
+            "comment": "The name of each asset's position, by an offline gazetteer; nulls: no "
+            "place is near"
+        },
+    )
+
+    photo_id: Mapped[int] = mapped_column(
+        BigInteger,
+        ForeignKey("media_assets.photo_id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+        comment="The asset, which has a position",
+    )
+    city: Mapped[str | None] = mapped_column(Text, comment="The town it was taken in or near")
+    district: Mapped[str | None] = mapped_column(
+        Text, comment="The nearest named place, where that is not the city itself"
+    )
+    region: Mapped[str | None] = mapped_column(Text, comment="State, province or the like")
+    country: Mapped[str | None] = mapped_column(Text, comment="Name of the country, in English")
+    country_code: Mapped[str | None] = mapped_column(Text, comment="Two letters of ISO 3166")
+    distance_km: Mapped[Decimal | None] = mapped_column(
+        Numeric, comment="From the position to the middle of the city"
+    )
+    source: Mapped[str] = mapped_column(Text, comment="Which names, and which version of them")
+
+
+class CaptureCandidate(Base):
+    """One date that something tells of an asset."""
+
+    __tablename__ = "capture_candidates"
+    __table_args__ = (
+        CheckConstraint("confidence IN ('high', 'medium', 'low')", name="confidence"),
+        {"comment": "Every date that something tells of an asset, believed or not"},
+    )
+
+    photo_id: Mapped[int] = mapped_column(
+        BigInteger,
+        ForeignKey("media_assets.photo_id", ondelete="CASCADE"),
+        primary_key=True,
+        comment="The asset",
+    )
+    source: Mapped[str] = mapped_column(
+        Text,
+        primary_key=True,
+        comment="What tells it: library.rules.dates has all of them, the most trusted first",
+    )
+    captured_at: Mapped[datetime] = mapped_column(
+        DateTime, comment="What it tells, by the clock on the wall there"
+    )
+    captured_offset: Mapped[timedelta | None] = mapped_column(
+        Interval, comment="How far that clock was ahead of UTC, where it is told"
+    )
+    confidence: Mapped[str] = mapped_column(Text, comment="high, medium or low")
+
+
+class DateCorrection(Base):
+    """A person's correction of the dates of one or many photos."""
+
+    __tablename__ = "date_corrections"
+    __table_args__ = (
+        CheckConstraint("kind IN ('shift', 'set')", name="kind"),
+        CheckConstraint("(kind = 'shift') = (shifted_by IS NOT NULL)", name="shifted_by"),
+        {"comment": "A person's corrections of dates, each of one or many photos"},
+    )
+
+    correction_id: Mapped[int] = mapped_column(
+        BigInteger, Identity(), primary_key=True, comment="Number of the correction"
+    )
+    kind: Mapped[str] = mapped_column(
+        Text, comment="shift: the clock was wrong; set: that is the date"
+    )
+    shifted_by: Mapped[timedelta | None] = mapped_column(
+        Interval, comment="What was added to every date of a shift"
+    )
+    criteria: Mapped[dict[str, Any]] = mapped_column(
+        JSONB, comment="Which photos were meant, as they were asked for"
+    )
+    made_at: Mapped[datetime] = mapped_column(
+        INSTANT, server_default=NOW, comment="When it was made"
+    )
+    undone_at: Mapped[datetime | None] = mapped_column(INSTANT, comment="When it was taken back")
+
+
+class CorrectedDate(Base):
+    """One photo of a correction."""
+
+    __tablename__ = "corrected_dates"
+    __table_args__ = (
+        Index("ix_corrected_dates_photo_id", "photo_id"),
+        Index("ix_corrected_dates_unfiled", "photo_id", postgresql_where=text("NOT is_filed")),
+        {"comment": "Each photo of a correction, with its date before and after"},
+    )
+
+    correction_id: Mapped[int] = mapped_column(
+        BigInteger,
+        ForeignKey("date_corrections.correction_id", ondelete="CASCADE"),
+        primary_key=True,
+        comment="The correction",
+    )
+    photo_id: Mapped[int] = mapped_column(
+        BigInteger,
+        ForeignKey("media_assets.photo_id", ondelete="CASCADE"),
+        primary_key=True,
+        comment="The photo or video",
+    )
+    at_before: Mapped[datetime | None] = mapped_column(DateTime, comment="captured_at before")
+    offset_before: Mapped[timedelta | None] = mapped_column(
+        Interval, comment="captured_offset before"
+    )
+    source_before: Mapped[str | None] = mapped_column(Text, comment="captured_at_source before")
+    confidence_before: Mapped[str | None] = mapped_column(
+        Text, comment="captured_at_confidence before"
+    )
+    at_after: Mapped[datetime] = mapped_column(
+        DateTime, comment="captured_at afterwards; its source is a person then"
+    )
+    offset_after: Mapped[timedelta | None] = mapped_column(
+        Interval, comment="captured_offset afterwards"
+    )
+    is_filed: Mapped[bool] = mapped_column(
+        Boolean,
+        server_default=text("true"),
+        comment="False: its day has changed, and its original waits to be filed under the new one",
+    )
+
+
+class CustodyMove(Base):
+    """One file on its way from where it was received, or filed, to where it shall lie."""
+
+    __tablename__ = "custody_moves"
+    __table_args__ = (
+        CheckConstraint(
+            "kind IN ('file', 'sidecar', 'duplicate', 'set-aside', 'refile')", name="kind"
+        ),
+        CheckConstraint("state IN ('PLANNED', 'RECORDED', 'RELEASED', 'ABANDONED')", name="state"),
+        CheckConstraint("how IN ('link', 'copy', 'remove')", name="how"),
+        CheckConstraint("(how = 'remove') = (target_path IS NULL)", name="target_path"),
+        CheckConstraint(
+            "target_path IS NULL OR state = 'PLANNED' OR state = 'ABANDONED'"
+            " OR target_identity IS NOT NULL",
+            name="placed",
+        ),
+        CheckConstraint("file_hash ~ '^[0-9a-f]{64}$'", name="file_hash_is_sha256"),
+        # One open move a name: two plans never have the same target, and a source moves once.
+        Index(
+            "uq_custody_moves_target_path",
+            "target_path",
+            unique=True,
+            postgresql_where=text("state IN ('PLANNED', 'RECORDED')"),
+        ),
+        Index(
+            "uq_custody_moves_open_source",
+            "source_path",
+            unique=True,
+            postgresql_where=text("state IN ('PLANNED', 'RECORDED')"),
+        ),
+        Index("ix_custody_moves_source_path", "source_path"),
+        Index(
+            "ix_custody_moves_photo_id", "photo_id", postgresql_where=text("photo_id IS NOT NULL")
+        ),
+        Index(
+            "ix_custody_moves_group_id", "group_id", postgresql_where=text("group_id IS NOT NULL")
+        ),
+        Index("ix_custody_moves_recorded_at", "recorded_at"),
+        Index(
+            "ix_custody_moves_set_aside",
+            "inbox",
+            "move_id",
+            postgresql_where=text("kind = 'set-aside'"),
+        ),
+        {"comment": "Every move of an original: committed before the disk is touched"},
+    )
+
+    move_id: Mapped[int] = mapped_column(
+        BigInteger, Identity(), primary_key=True, comment="Number of the move"
+    )
+    kind: Mapped[str] = mapped_column(
+        Text,
+        comment="file: received and filed; sidecar: filed beside its photo; duplicate: its content "
+        "is in the ledger; set-aside: not for the ledger; refile: filed again by a corrected date",
+    )
+    state: Mapped[str] = mapped_column(
+        Text,
+        server_default=text("'PLANNED'"),
+        comment="PLANNED: may lie at both paths; RECORDED: it lies at the target and the ledger "
+        "says so; RELEASED: its old name is removed, too; ABANDONED: the source stays, for cause",
+    )
+    how: Mapped[str] = mapped_column(
+        Text,
+        server_default=text("'link'"),
+        comment="link: a second name where the filesystem allows, else a copy; copy: always, since "
+        "the content has names elsewhere; remove: a duplicate that is not kept",
+    )
+    inbox: Mapped[str | None] = mapped_column(
+        Text, comment="The inbox it was received in, spelled by kernel.paths.to_text"
+    )
+    source_path: Mapped[str] = mapped_column(
+        Text, comment="Absolute path at which it was received, or lay"
+    )
+    source_identity: Mapped[str] = mapped_column(
+        Text, comment="device:inode:size:mtime_ns of the source when it was hashed"
+    )
+    size_bytes: Mapped[int] = mapped_column(BigInteger, comment="Size of the file in bytes")
+    file_hash: Mapped[str] = mapped_column(
+        String(64), comment="SHA-256 of the content in hexadecimal"
+    )
+    target_path: Mapped[str | None] = mapped_column(
+        Text, comment="Absolute path at which it shall lie; null: it is removed"
+    )
+    target_identity: Mapped[str | None] = mapped_column(
+        Text, comment="The same of the target once it lay there safely"
+    )
+    group_id: Mapped[UUID | None] = mapped_column(
+        comment="Shared by files that travel together; null: it travels alone"
+    )
+    photo_id: Mapped[int | None] = mapped_column(
+        BigInteger,
+        ForeignKey("media_assets.photo_id", ondelete="SET NULL"),
+        comment="Its asset; a sidecar's photo; a duplicate's first copy",
+    )
+    facts: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB(none_as_null=True),
+        comment="What was read from the file and waits to be recorded; null afterwards",
+    )
+    cause: Mapped[str | None] = mapped_column(
+        Text, comment="Why it was set aside or abandoned, or why its old name is still there"
+    )
+    planned_at: Mapped[datetime] = mapped_column(
+        INSTANT, server_default=NOW, comment="When the row was made"
+    )
+    recorded_at: Mapped[datetime | None] = mapped_column(INSTANT, comment="When it became RECORDED")
+    released_at: Mapped[datetime | None] = mapped_column(
+        INSTANT, comment="When its old name was removed"
     )

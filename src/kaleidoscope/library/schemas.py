@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +13,8 @@ from kaleidoscope.library.ids import AssetId, PhotoId
 
 Status = Literal["READY", "PROCESSING", "PROCESSED", "FAILED"]
 MediaType = Literal["photo", "video"]
+Confidence = Literal["high", "medium", "low"]
+DerivativeKind = Literal["thumbnail", "preview"]
 AttemptState = Literal["started", "already-done", "superseded"]
 
 
@@ -41,6 +43,10 @@ class Photo(BaseModel):
     captured_at: datetime | None
     captured_offset: timedelta | None
     captured_at_source: str | None
+    captured_at_confidence: Confidence | None
+    camera_make: str | None
+    camera_model: str | None
+    camera_serial: str | None
     ingested_at: datetime
     location: dict[str, float] | None
     is_ingested: bool
@@ -91,6 +97,80 @@ class Attempt(BaseModel):
     duration_ms: int | None
 
 
+class Place(BaseModel):
+    """Where an asset was taken, by name. Nulls with `geocoded_at`: no place is near."""
+
+    photo_id: PhotoId
+    location: dict[str, float] | None = Field(description="`lat` and `lon`; null: it has none.")
+    geocoded_at: datetime | None = Field(description="Null: nobody has looked it up yet.")
+    city: str | None = None
+    district: str | None = None
+    region: str | None = None
+    country: str | None = None
+    country_code: str | None = Field(default=None, description="Two letters of ISO 3166.")
+    distance_km: float | None = Field(default=None, description="To the middle of the city.")
+    source: str | None = Field(default=None, description="Which names, and their version.")
+    attribution: str = Field(description="To be shown where the names are shown.")
+
+
+class HistoryEvent(BaseModel):
+    """One thing that happened to an asset, or failed to."""
+
+    at: datetime
+    what: str = Field(description="received, hashed, filed, dated, thumbnailed, recognised …")
+    outcome: Literal["ok", "failed", "skipped", "running"]
+    attempt: int = Field(default=1, description="Which try it was since the last that went well.")
+    duration_ms: int | None = None
+    model_version: str | None = Field(default=None, description="Which model looked at it.")
+    error: str | None = None
+    retry: str | None = Field(
+        default=None, description="What to say to `POST …/retry` to have it done again."
+    )
+    retry_at: datetime | None = Field(
+        default=None, description="When a failure is tried again by itself; null: never."
+    )
+    detail: dict[str, Any] | None = None
+
+
+class History(BaseModel):
+    """What happened to an asset, the oldest first."""
+
+    photo_id: PhotoId
+    path: str
+    has_errors: bool
+    error_message: str | None
+    events: list[HistoryEvent]
+
+
+class CurationWish(BaseModel):
+    """Whether a person has looked a photo through."""
+
+    curated: bool
+
+
+class Curation(CurationWish):
+    """What the ledger says of it now."""
+
+    photo_id: PhotoId
+    curated_at: datetime | None
+
+
+Retryable = Literal["recognised", "thumbnailed", "geocoded", "hashed", "dated", "backed-up"]
+
+
+class RetryWish(BaseModel):
+    """What is to be done again."""
+
+    what: Retryable
+
+
+class Retried(BaseModel):
+    """What is going to be done again, in the next round of its pass."""
+
+    photo_id: PhotoId
+    what: Retryable
+
+
 class PhotoPage(BaseModel):
     """Some assets in the order of their ids."""
 
@@ -128,3 +208,105 @@ class StatusChanged(BaseModel):
         description="`started`: done as asked; `already-done`: that attempt had ended before; "
         "`superseded`: another attempt has taken its place."
     )
+
+
+class DateCandidate(BaseModel):
+    """One date that something tells of an asset."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    source: str = Field(description="What tells it: an EXIF tag, a sidecar, the name …")
+    captured_at: datetime = Field(description="By the clock on the wall there.")
+    captured_offset: timedelta | None = Field(description="How far that was ahead of UTC.")
+    confidence: Confidence
+
+
+class PhotoDates(BaseModel):
+    """An asset's date, why it has it, and what else there was to choose from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    photo_id: PhotoId
+    path: str
+    captured_at: datetime | None
+    captured_offset: timedelta | None
+    source: str | None = Field(description="Null: nobody has looked yet.")
+    confidence: Confidence | None
+    camera: str | None
+    candidates: list[DateCandidate] = Field(description="The most trusted first.")
+
+
+class DoubtfulDate(PhotoDates):
+    """An asset whose date a person should look at."""
+
+
+class DoubtfulDates(BaseModel):
+    """Assets whose date is of low confidence, in the order of their ids."""
+
+    photos: list[DoubtfulDate]
+    total: int = Field(description="How many there are in all.")
+    next: PhotoId | None = Field(description="`after` of the next page; null: this is the last.")
+
+
+class Camera(BaseModel):
+    """A camera, by what it writes into its photos."""
+
+    name: str
+    make: str | None
+    model: str
+    serial: str | None
+    photos: int
+    first: datetime | None = Field(description="Date of its first photo.")
+    last: datetime | None = Field(description="Date of its last photo.")
+
+
+class ShiftRequest(BaseModel):
+    """The clock of a camera was wrong."""
+
+    camera: str = Field(description="Its model, with or without the maker.")
+    serial: str | None = Field(default=None, description="Only the one with this serial number.")
+    by: timedelta = Field(description="What to add to its dates: seconds, or PT1H30M.")
+    since: datetime | None = Field(default=None, description="Only dates from then on.")
+    until: datetime | None = Field(default=None, description="Only dates before then.")
+
+
+class DateGiven(BaseModel):
+    """When a photo was taken, as a person says."""
+
+    captured_at: datetime = Field(description="By the clock on the wall there, without a zone.")
+    captured_offset: timedelta | None = Field(
+        default=None, description="How far that clock was ahead of UTC, where it is known."
+    )
+
+
+class CorrectedPhoto(BaseModel):
+    """One photo of a correction."""
+
+    photo_id: PhotoId
+    path: str
+    before: datetime | None
+    after: datetime
+    offset: timedelta | None
+
+
+class ShiftPreview(BaseModel):
+    """What a shift would do; nothing has been written."""
+
+    photos: int
+    to_be_filed: int = Field(description="How many change their day, and so their folder.")
+    examples: list[CorrectedPhoto]
+
+
+class Correction(BaseModel):
+    """A person's correction of the dates of one or many photos."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    correction_id: int
+    kind: Literal["shift", "set"]
+    shifted_by: timedelta | None
+    criteria: dict[str, object] = Field(description="Which photos were meant.")
+    made_at: datetime
+    undone_at: datetime | None
+    photos: int
+    to_be_filed: int = Field(description="How many wait to be filed under their new day.")

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import ClassVar, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from kaleidoscope.kernel.settings import Section
+from kaleidoscope.kernel.settings import Section, data_dir
+from kaleidoscope.library.rules.custody import fault_of
+
+
+def _in_data_folder(*parts: str) -> Path:
+    return data_dir().joinpath(*parts)
 
 
 class LibrarySettings(Section):
@@ -44,13 +51,91 @@ class LibrarySettings(Section):
     hash_threads: int = Field(
         default=2, ge=1, description="Files hashed at the same time in the background."
     )
-    video_seconds: float = Field(
+    metadata_seconds: float = Field(
         default=60.0,
         gt=0,
-        description="Seconds that reading a video's metadata may take; then it has failed.",
+        description="Seconds that reading the metadata of a video, or of some photos at a time, "
+        "may take; then it has failed.",
     )
-    video_memory: int = Field(
+    metadata_memory: int = Field(
         default=2048,
         ge=256,
-        description="Megabytes of address space of the process that reads a video's metadata.",
+        description="Megabytes of address space of a process that reads metadata.",
     )
+    metadata_processes: int = Field(
+        default=1,
+        ge=1,
+        description="Processes that read the dates of files indexed in place, in the background.",
+    )
+    home_zone: str = Field(
+        default="",
+        description="Where things happen whose place is not known, for example Europe/Berlin: "
+        "dates that are told in UTC (videos without GPS, Takeout) become local by it. Empty: they "
+        "stay in UTC, with little confidence.",
+    )
+
+    @field_validator("home_zone")
+    @classmethod
+    def _known_zone(cls, given: str) -> str:
+        if given:
+            try:
+                ZoneInfo(given)
+            except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+                raise ValueError(f"{given} is no time zone of the IANA database") from error
+        return given
+
+    derivatives: Path | None = Field(
+        default=None,
+        description="The folder of thumbnails and previews. Empty: `Storage/Derivatives` in the "
+        "data folder.",
+    )
+    thumbnail_processes: int = Field(
+        default=1, ge=0, description="Child processes that make thumbnails. 0: one a core."
+    )
+    thumbnail_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds that the thumbnails of one file may take; then they have failed.",
+    )
+    thumbnail_memory: int = Field(
+        default=3072,
+        ge=512,
+        description="Megabytes of address space of each process that makes thumbnails.",
+    )
+    originals: Path = Field(
+        default_factory=lambda: _in_data_folder("Storage", "Originals"),
+        description="Where received originals are filed. Default: Storage/Originals in the data "
+        "folder. Inboxes on the same filesystem need no copying.",
+    )
+    originals_template: str = Field(
+        default="{YYYY}/{YYYY-MM-DD}/{filename}",
+        description="Where below `originals` a file goes, by the day on the clock where it was "
+        "taken: {YYYY}, {MM}, {DD}, {YYYY-MM}, {YYYY-MM-DD}, at the end {filename}.",
+    )
+    duplicates: Literal["set-aside", "remove"] = Field(
+        default="set-aside",
+        description="What happens to a received file whose content the ledger has: `set-aside` "
+        "moves it to `duplicates_folder`; `remove` removes it, after the first copy has been read "
+        "and found to be the same at that moment. Either way its name and path are kept.",
+    )
+    duplicates_folder: Path = Field(
+        default_factory=lambda: _in_data_folder("Duplicates"),
+        description="Where duplicates are set aside. Default: Duplicates in the data folder.",
+    )
+    set_aside_folder: Path = Field(
+        default_factory=lambda: _in_data_folder("Set_Aside"),
+        description="Where received files are put that are no photos or videos, or that are "
+        "empty. Default: Set_Aside in the data folder.",
+    )
+
+    @field_validator("originals", "duplicates_folder", "set_aside_folder")
+    @classmethod
+    def _absolute(cls, given: Path) -> Path:
+        return given.expanduser().absolute()
+
+    @field_validator("originals_template")
+    @classmethod
+    def _fit(cls, given: str) -> str:
+        if fault := fault_of(given):
+            raise ValueError(fault)
+        return given

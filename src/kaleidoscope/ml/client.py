@@ -8,6 +8,7 @@ from uuid import UUID
 
 import httpx
 
+from kaleidoscope.kernel import http
 from kaleidoscope.kernel.errors import (
     Forbidden,
     Invalid,
@@ -18,7 +19,6 @@ from kaleidoscope.kernel.errors import (
     UnreadableMedia,
 )
 from kaleidoscope.kernel.paths import to_text
-from kaleidoscope.kernel.secrets import HEADER, service_secret
 from kaleidoscope.ml.schemas import Analysis, AttemptState, MlHealth, MlVersion
 
 DEFAULT_URL = "http://127.0.0.1:8421"
@@ -48,13 +48,11 @@ class MlClient:
     def __init__(
         self, base_url: str | None = None, *, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
-        self._http = httpx.AsyncClient(
+        chosen = {"transport": transport} if transport else {}
+        self._http = http.client(
             base_url=base_url or ml_url(),
-            headers={HEADER: service_secret()},
             timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, pool=None),
-            limits=httpx.Limits(max_connections=None),  # each photo on its way holds a long poll
-            transport=transport,
-            trust_env=False,
+            **chosen,
         )
 
     async def __aenter__(self) -> MlClient:
@@ -68,9 +66,17 @@ class MlClient:
         await self._http.aclose()
 
     async def process_photo(
-        self, *, photo_id: int, path: str, callback_url: str, attempt_id: UUID
+        self,
+        *,
+        photo_id: int,
+        path: str,
+        callback_url: str,
+        attempt_id: UUID,
+        wait: float = 0.0,
     ) -> AttemptState:
         """Have a photo looked at; the result goes to `callback_url`.
+
+        Answers how the attempt stands at its end, at the latest after `wait` seconds.
 
         Raises `TooBusy` (its field `retry_after` in seconds), `Forbidden` for a path or a callback
         that the service does not allow, `Invalid`.
@@ -81,19 +87,15 @@ class MlClient:
             "callbackUrl": callback_url,
             "attempt_id": str(attempt_id),
         }
-        return AttemptState.model_validate(await self._call("POST", "/process-photo", json=body))
+        answer = await self._call("POST", "/process-photo", json=body, **_waiting(wait))
+        return AttemptState.model_validate(answer)
 
     async def attempt_state(self, attempt_id: UUID, wait: float = 0.0) -> AttemptState:
         """How an attempt stands; waits up to `wait` seconds for its end.
 
         Raises `NotFound` for one that the service does not know: it was restarted, send it again.
         """
-        answer = await self._call(
-            "GET",
-            f"/process-photo/{attempt_id}",
-            params={"wait": wait},
-            timeout=httpx.Timeout(wait + ANSWER_SECONDS, connect=CONNECT_SECONDS, pool=None),
-        )
+        answer = await self._call("GET", f"/process-photo/{attempt_id}", **_waiting(wait))
         return AttemptState.model_validate(answer)
 
     async def embeddings_from_image(self, source: str | bytes | os.PathLike[str]) -> Analysis:
@@ -128,6 +130,12 @@ class MlClient:
         if answer.is_success:
             return answer.json()
         raise _error(answer)
+
+
+def _waiting(seconds: float) -> dict[str, Any]:
+    """What a request is sent with that the service may hold for so long."""
+    timeout = httpx.Timeout(seconds + ANSWER_SECONDS, connect=CONNECT_SECONDS, pool=None)
+    return {"params": {"wait": seconds}, "timeout": timeout}
 
 
 def _error(answer: httpx.Response) -> KaleidoscopeError:

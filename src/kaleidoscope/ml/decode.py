@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -141,12 +142,22 @@ def probe(source: Source, *, memory: int = MEMORY) -> MediaInfo:
             info = video.read_open(file, name)
             return MediaInfo(mime, media_type, info.width, info.height)
         if is_raw(mime):
-            with rawpy.imread(file) as raw:
-                return MediaInfo(mime, media_type, *_raw_size(raw))
-        with _open_photo(file, mime) as image:
+            width, height, _ = raw_header(file)
+            return MediaInfo(mime, media_type, width, height)
+        with open_header(file, mime) as image:
             # Pillow tells a TIFF's size as it is displayed, and that of others as it is stored.
             turned = 1 if mime == "image/tiff" else _orientation(image)
             return MediaInfo(mime, media_type, *_displayed(image.size, turned))
+
+
+def raw_header(file: BinaryIO) -> tuple[int, int, datetime | None]:
+    """Displayed width and height of a raw photo, and when its camera says that it was taken.
+
+    Raises what its decoder does.
+    """
+    file.seek(0)
+    with rawpy.imread(file) as raw:
+        return *_raw_size(raw), raw.other.timestamp
 
 
 # The file
@@ -208,13 +219,15 @@ Shown = tuple[int, int, Image.Image]
 """Displayed width and height of the original, and the picture."""
 
 
-def _open_photo(file: BinaryIO, mime: str) -> Image.Image:
+def open_header(file: BinaryIO, mime: str) -> ImageFile.ImageFile:
+    """A photo of which only the header has been read; not for raw ones."""
     file.seek(0)
     return Image.open(file, formats=FORMATS[mime])
 
 
 def _photo(file: BinaryIO, mime: str, max_side: int | None, memory: int) -> Shown:
-    with _open_photo(file, mime) as image:
+    with open_header(file, mime) as header:
+        image: Image.Image = header
         stored = image.size
         if max_side and max(stored) > max_side:
             image.draft(None, _fitted(stored, max_side))

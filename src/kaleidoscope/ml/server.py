@@ -34,7 +34,7 @@ from prometheus_client import (
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 
-from kaleidoscope.kernel import paths
+from kaleidoscope.kernel import http, paths
 from kaleidoscope.kernel.errors import (
     Forbidden,
     Invalid,
@@ -43,7 +43,6 @@ from kaleidoscope.kernel.errors import (
     Unavailable,
     UnreadableMedia,
 )
-from kaleidoscope.kernel.secrets import HEADER, service_secret
 from kaleidoscope.kernel.settings import data_dir, load
 from kaleidoscope.kernel.web import ServiceOnly, create_app, problem
 from kaleidoscope.ml import attempts, catalog, work
@@ -213,11 +212,15 @@ def _service(request: Request) -> MlService:
 
 
 Service = Annotated[MlService, Depends(_service)]
+Wait = Annotated[float, Query(ge=0, description="Seconds to wait for the attempt's end.")]
 
 
 @routes.post("/process-photo", status_code=202, dependencies=[ServiceOnly], tags=["photos"])
-async def process_photo(asked: ProcessPhoto, service: Service) -> Response:
-    """Accept a photo, once an attempt; 429 with Retry-After when too many are waiting."""
+async def process_photo(asked: ProcessPhoto, service: Service, wait: Wait = 0.0) -> Response:
+    """Accept a photo, once an attempt; 429 with Retry-After when too many are waiting.
+
+    Answers at once, or with how the attempt ended if it does so within `wait` seconds.
+    """
     service.check_callback(asked.callback_url)
     service.check_path(asked.path)
     try:
@@ -227,13 +230,13 @@ async def process_photo(asked: ProcessPhoto, service: Service) -> Response:
         answer.headers["Retry-After"] = str(busy.fields["retry_after"])
         return answer
     OPEN.set(service.attempts.open)
+    if wait:
+        state = await service.attempts.state(asked.attempt_id, min(wait, LONGEST_WAIT))
     return Response(state.model_dump_json(), 202, media_type="application/json")
 
 
 @routes.get("/process-photo/{attempt_id}", dependencies=[ServiceOnly], tags=["photos"])
-async def attempt_state(
-    attempt_id: UUID, service: Service, wait: Annotated[float, Query(ge=0)] = 0.0
-) -> AttemptState:
+async def attempt_state(attempt_id: UUID, service: Service, wait: Wait = 0.0) -> AttemptState:
     """How an attempt stands; waits up to `wait` seconds for its end. 404: send it again."""
     return await service.attempts.state(attempt_id, min(wait, LONGEST_WAIT))
 
@@ -335,9 +338,7 @@ def create_server(
             seconds=settings.photo_seconds,
             idle_seconds=settings.idle_seconds,
         )
-        headers = {HEADER: service_secret()}
-        # No redirects: the secret goes to allowed hosts only.
-        client = httpx.AsyncClient(headers=headers, timeout=60, trust_env=False)
+        client = http.client(timeout=60)
         async with pool, client:
             app.state.service = MlService(pool, client, api)
             tasks = [asyncio.create_task(app.state.service.run()), asyncio.create_task(_warm(pool))]

@@ -13,7 +13,7 @@ import httpx
 import structlog
 
 from kaleidoscope.bus.handlers import Context, Handler, Retry
-from kaleidoscope.kernel import clock, secrets
+from kaleidoscope.kernel import clock, http
 from kaleidoscope.kernel.clock import ClockJob
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import KaleidoscopeError, NotFound, TooBusy, Unavailable
@@ -41,12 +41,7 @@ class Services:
 
     def __init__(self, api_url: str | None = None, ml: MlClient | None = None) -> None:
         self.api_url = api_url or os.environ.get("KALEIDOSCOPE_API_URL", "http://127.0.0.1:8420")
-        self.api = httpx.AsyncClient(
-            base_url=self.api_url,
-            headers={secrets.HEADER: secrets.service_secret()},
-            timeout=30,
-            trust_env=False,
-        )
+        self.api = http.client(base_url=self.api_url, timeout=30)
         self.ml = ml or MlClient()
 
 
@@ -75,6 +70,7 @@ async def recognise(services: Services, event: PhotoToProcess) -> None:
                 path=event.path,
                 callback_url=callback_url,
                 attempt_id=event.attempt_id,
+                wait=LONG_POLL,
             )
             while state.state in ("queued", "running"):
                 state = await services.ml.attempt_state(event.attempt_id, wait=LONG_POLL)

@@ -48,9 +48,10 @@ class PeopleSettings(Section):
         "right person more surely and takes longer.",
     )
     photos_in_flight: int = Field(
-        default=8,
+        default=16,
         ge=1,
-        description="Photos that one worker has with the ML service at once: about two a core.",
+        description="Photos that one worker has with the ML service at once: several a core, so "
+        "that it never waits for the next.",
     )
     consolidate_every: timedelta = Field(
         default=timedelta(seconds=5),

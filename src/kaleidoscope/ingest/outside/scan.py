@@ -14,14 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import xxhash
-
 from kaleidoscope.ingest.settings import VIDEOS, IngestSettings
 from kaleidoscope.kernel.paths import to_text
-from kaleidoscope.library.service import ScannedFile, modified_at
+from kaleidoscope.library.service import SAMPLE, ScannedFile, modified_at, sample_hash
 from kaleidoscope.ml.sniff import HEAD, MediaType, sniff
-
-SAMPLE = 1 << 16  # bytes at each end of a file that the sample hash covers
 
 # O_NONBLOCK: a file replaced by a FIFO since its folder was read must not hold the scan up.
 OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -117,18 +113,6 @@ def scan(root: bytes, wanted: Filter, *, recursive: bool = True) -> Iterator[Ite
                         yield found
         except OSError as error:
             yield _trouble(folder, error, "folder")
-
-
-def sample_hash(first: bytes, last: bytes, size: int) -> str:
-    """A fast hash by which possible duplicates are found: XXH64 in hexadecimal.
-
-    Over the first 64 KiB, the last 64 KiB (of a file shorter than both together: the rest), and
-    the size in bytes as 8 bytes, little-endian.
-    """
-    digest = xxhash.xxh64(first)
-    digest.update(last)
-    digest.update(size.to_bytes(8, "little"))
-    return digest.hexdigest()
 
 
 def _look(entry: os.DirEntry[bytes], wanted: Filter, recursive: bool) -> Item | bytes:

@@ -7,9 +7,12 @@ import os
 import stat
 from datetime import UTC, datetime, timedelta
 
+import xxhash
+
 from kaleidoscope.kernel.paths import to_bytes
 
 CHUNK = 1 << 20
+SAMPLE = 1 << 16  # bytes at each end of a file that the sample hash covers
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A year from the ends of Python's calendar: every time zone can show them.
 FIRST, LAST = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
@@ -29,6 +32,18 @@ def modified_at(status: os.stat_result) -> datetime:
     except OverflowError:
         return LAST if status.st_mtime_ns > 0 else FIRST
     return min(max(time, FIRST), LAST)
+
+
+def sample_hash(first: bytes, last: bytes, size: int) -> str:
+    """A fast hash by which possible duplicates are found: XXH64 in hexadecimal.
+
+    Over the first 64 KiB, the last 64 KiB (of a file shorter than both together: the rest), and
+    the size in bytes as 8 bytes, little-endian.
+    """
+    digest = xxhash.xxh64(first)
+    digest.update(last)
+    digest.update(size.to_bytes(8, "little"))
+    return digest.hexdigest()
 
 
 def hash_file(path: str, size: int, modified: datetime | None) -> str:

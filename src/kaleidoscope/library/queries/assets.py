@@ -8,9 +8,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Row, any_, func, literal, select, text
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Row, any_, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from kaleidoscope.kernel.db import sql
 from kaleidoscope.library.models import MediaAsset, ProcessingAttempt
 
 ASSETS = MediaAsset.__table__.c
@@ -84,7 +85,7 @@ async def attempts(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
 async def count_known(session: AsyncSession, paths: Sequence[str]) -> int:
     """How many of these paths have a row."""
     found = await session.execute(
-        text("SELECT count(*) FROM media_assets WHERE final_path = ANY(:paths)"),
+        sql("SELECT count(*) FROM media_assets WHERE final_path = ANY(:paths)"),
         {"paths": list(paths)},
     )
     return int(found.scalar_one())
@@ -99,7 +100,7 @@ async def counts(session: AsyncSession) -> dict[str, int]:
 async def set_person_ids(session: AsyncSession, person_ids: Mapping[int, Sequence[int]]) -> None:
     """Who is shown in photos and in their duplicates; a duplicate shows its first one's persons."""
     await session.execute(
-        text(
+        sql(
             "UPDATE media_assets m SET person_ids = g.persons"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:persons AS jsonb[])) AS g (id, persons)"
             " WHERE (m.photo_id = g.id AND m.duplicate_of IS NULL) OR m.duplicate_of = g.id"

@@ -9,8 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.kernel.db import sql
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Requested:
 async def hold(session: AsyncSession, photo_id: int) -> Held | None:
     """The asset's state, its row locked."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT photo_id, final_path AS path, media_type::text, status::text, attempt_id,"
             " retry_count, next_retry_at, duplicate_of FROM media_assets"
             " WHERE photo_id = :id FOR NO KEY UPDATE"
@@ -54,7 +56,7 @@ async def hold(session: AsyncSession, photo_id: int) -> Held | None:
 async def outcome(session: AsyncSession, attempt_id: UUID) -> str | None:
     """How an attempt ended; None: it has not, or was never heard of."""
     found = await session.execute(
-        text("SELECT outcome FROM processing_attempts WHERE attempt_id = :id"), {"id": attempt_id}
+        sql("SELECT outcome FROM processing_attempts WHERE attempt_id = :id"), {"id": attempt_id}
     )
     return found.scalar_one_or_none()
 
@@ -62,7 +64,7 @@ async def outcome(session: AsyncSession, attempt_id: UUID) -> str | None:
 async def result(session: AsyncSession, attempt_id: UUID) -> dict[str, Any] | None:
     """What the callback of an attempt was answered."""
     found = await session.execute(
-        text("SELECT result FROM processing_attempts WHERE attempt_id = :id"), {"id": attempt_id}
+        sql("SELECT result FROM processing_attempts WHERE attempt_id = :id"), {"id": attempt_id}
     )
     answer: dict[str, Any] | None = found.scalar_one_or_none()
     return answer
@@ -71,7 +73,7 @@ async def result(session: AsyncSession, attempt_id: UUID) -> dict[str, Any] | No
 async def begin(session: AsyncSession, photo_id: int, attempt_id: UUID, worker: str | None) -> None:
     """The attempt runs: PROCESSING."""
     await session.execute(
-        text(
+        sql(
             "INSERT INTO processing_attempts (attempt_id, photo_id, worker, started_at)"
             " VALUES (:attempt, :photo, :worker, now()) ON CONFLICT (attempt_id)"
             " DO UPDATE SET worker = excluded.worker, started_at = excluded.started_at"
@@ -80,7 +82,7 @@ async def begin(session: AsyncSession, photo_id: int, attempt_id: UUID, worker: 
     )
     # Failed for good and begun nevertheless: a person revived it, so that the count begins anew.
     await session.execute(
-        text(
+        sql(
             "UPDATE media_assets SET status = 'PROCESSING', processing_since = now(),"
             " retry_count = CASE WHEN status = 'FAILED' AND next_retry_at IS NULL"
             "  THEN 0 ELSE retry_count END, next_retry_at = NULL WHERE photo_id = :photo"
@@ -104,7 +106,7 @@ async def end(
 ) -> None:
     """The attempt has ended, whether or not anybody said that it began."""
     await session.execute(
-        text(
+        sql(
             "INSERT INTO processing_attempts AS a (attempt_id, photo_id, finished_at, outcome,"
             "  error_code, error_message, permanent, model_version, duration_ms, result)"
             " VALUES (:attempt, :photo, now(), :outcome, :code, :message, :permanent, :version,"
@@ -132,7 +134,7 @@ async def end(
 async def set_processed(session: AsyncSession, photo_id: int, found: Mapping[str, Any]) -> None:
     """PROCESSED: what was found; recognition has no problem any more. Nulls leave what is known."""
     await session.execute(
-        text(
+        sql(
             "WITH healed AS (DELETE FROM asset_problems"
             "  WHERE photo_id = :photo AND what = 'recognised')"
             " UPDATE media_assets SET status = 'PROCESSED', retry_count = 0, next_retry_at = NULL,"
@@ -159,7 +161,7 @@ async def set_failed(
     Then its next attempt is one that only a person can begin.
     """
     await session.execute(
-        text(
+        sql(
             "UPDATE media_assets SET status = 'FAILED', retry_count = :count,"
             " next_retry_at = now() + CAST(:wait AS interval),"
             " attempt_id = CASE WHEN CAST(:wait AS interval) IS NULL"
@@ -168,7 +170,7 @@ async def set_failed(
         {"photo": photo_id, "count": count, "wait": retry_in},
     )
     await session.execute(
-        text(
+        sql(
             "INSERT INTO asset_problems"
             "  (photo_id, what, error_code, error, failures, retry_at)"
             " VALUES (:photo, 'recognised', :code, :error, :count, now() + CAST(:wait AS interval))"
@@ -184,7 +186,7 @@ async def adopt(session: AsyncSession, photo_id: int, attempt_id: UUID) -> None:
     """Let an attempt that somebody else began be the one that counts."""
     await _void(session, [photo_id])
     await session.execute(
-        text("UPDATE media_assets SET attempt_id = :attempt WHERE photo_id = :photo"),
+        sql("UPDATE media_assets SET attempt_id = :attempt WHERE photo_id = :photo"),
         {"photo": photo_id, "attempt": attempt_id},
     )
 
@@ -195,7 +197,7 @@ async def request(
     """READY with a new attempt, which supersedes the one before; `anew`: failures forgotten."""
     await _void(session, photo_ids)
     rows = await session.execute(
-        text(
+        sql(
             "UPDATE media_assets SET status = 'READY', attempt_id = gen_random_uuid(),"
             " next_retry_at = NULL, retry_count = CASE WHEN :anew THEN 0 ELSE retry_count END"
             " WHERE photo_id = ANY(:ids)"
@@ -208,7 +210,7 @@ async def request(
 
 async def _void(session: AsyncSession, photo_ids: Sequence[int]) -> None:
     await session.execute(
-        text(
+        sql(
             "INSERT INTO processing_attempts AS a (attempt_id, photo_id, finished_at, outcome)"
             " SELECT attempt_id, photo_id, now(), 'SUPERSEDED' FROM"
             "  (SELECT attempt_id, photo_id FROM media_assets WHERE photo_id = ANY(:ids)"
@@ -223,7 +225,7 @@ async def _void(session: AsyncSession, photo_ids: Sequence[int]) -> None:
 async def first_of(session: AsyncSession, photo_ids: Sequence[int]) -> list[int]:
     """The assets that recognition looks at for these: a duplicate's is its first."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT DISTINCT coalesce(duplicate_of, photo_id) FROM media_assets"
             " WHERE photo_id = ANY(:ids) ORDER BY 1"
         ),
@@ -235,7 +237,7 @@ async def first_of(session: AsyncSession, photo_ids: Sequence[int]) -> list[int]
 async def due(session: AsyncSession, limit: int) -> list[int]:
     """FAILED assets whose time has come, which nobody else is busy with."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT photo_id FROM media_assets WHERE status = 'FAILED'"
             " AND next_retry_at <= now() AND duplicate_of IS NULL"
             " ORDER BY next_retry_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED"
@@ -248,7 +250,7 @@ async def due(session: AsyncSession, limit: int) -> list[int]:
 async def stuck(session: AsyncSession, age: timedelta, limit: int) -> Sequence[Row[Any]]:
     """Assets that are PROCESSING for longer than `age`: photo_id, attempt_id."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT photo_id, attempt_id FROM media_assets WHERE status = 'PROCESSING'"
             " AND processing_since < now() - CAST(:age AS interval)"
             " ORDER BY processing_since LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED"
@@ -261,7 +263,7 @@ async def stuck(session: AsyncSession, age: timedelta, limit: int) -> Sequence[R
 async def failures(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
     """The failed attempts of an asset since it last succeeded, the oldest first."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT finished_at, worker, error_code, error_message FROM processing_attempts"
             " WHERE photo_id = :photo AND outcome = 'FAILED' AND finished_at > coalesce("
             "  (SELECT max(finished_at) FROM processing_attempts"

@@ -14,6 +14,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from kaleidoscope.kernel.paths import is_utf8, to_bytes
 
 
+class Sampled(Protocol):
+    """A file of which a part has been hashed."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def sample_hash(self) -> str | None: ...
+
+
 class FileRow(Protocol):
     """What a scan says of a file."""
 
@@ -101,7 +112,7 @@ async def hold(session: AsyncSession, photo_ids: Sequence[int]) -> list[Known]:
     return [Known(**row._mapping) for row in rows]
 
 
-async def lookalikes(session: AsyncSession, files: Sequence[FileRow]) -> list[Known]:
+async def lookalikes(session: AsyncSession, files: Sequence[Sampled]) -> list[Known]:
     """Assets, themselves no duplicates, with the sample and size of a file of another path."""
     rows = await session.execute(
         text(
@@ -141,7 +152,8 @@ async def replace(session: AsyncSession, files: Mapping[int, FileRow]) -> None:
     """
     await session.execute(
         text(
-            "WITH healed AS (DELETE FROM asset_problems WHERE photo_id = ANY(:ids))"
+            "WITH healed AS (DELETE FROM asset_problems WHERE photo_id = ANY(:ids)),"
+            " moved AS (DELETE FROM asset_places WHERE photo_id = ANY(:ids))"
             " UPDATE media_assets m SET size_bytes = f.size, modified_at = f.modified_at,"
             " sample_hash = f.sample_hash, mime_type = f.mime_type,"
             " media_type = f.kind::media_type, file_hash = NULL, duplicate_of = NULL,"
@@ -149,7 +161,13 @@ async def replace(session: AsyncSession, files: Mapping[int, FileRow]) -> None:
             " frame_rate = NULL, no_faces = NULL,"
             " person_ids = CASE WHEN m.duplicate_of IS NULL THEN person_ids END,"
             " is_thumbnailed = false, thumbnailed_at = NULL,"
-            " is_backed_up = false, backed_up_at = NULL"
+            " is_backed_up = false, backed_up_at = NULL, location = NULL,"
+            " is_geocoded = false, geocoded_at = NULL,"
+            # A date that a person has set stands without its source until the file is read anew.
+            " captured_at = CASE WHEN m.captured_at_source = 'person' THEN captured_at END,"
+            " captured_offset = CASE WHEN m.captured_at_source = 'person' THEN captured_offset END,"
+            " captured_at_source = NULL, captured_at_confidence = NULL,"
+            " camera_make = NULL, camera_model = NULL, camera_serial = NULL"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:sizes AS bigint[]),"
             "  CAST(:times AS timestamptz[]), CAST(:samples AS text[]), CAST(:mimes AS text[]),"
             "  CAST(:kinds AS text[]))"

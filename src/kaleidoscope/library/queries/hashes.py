@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from kaleidoscope.kernel.db import sql
 from kaleidoscope.library.queries.history import WAITING
 
 
@@ -45,7 +46,7 @@ GIVEN = (
 async def unhashed(session: AsyncSession, after: int, limit: int) -> list[Unhashed]:
     """The next assets without a hash, in the order of their ids; failures wait for their time."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT photo_id, final_path AS path, size_bytes AS size, modified_at"
             " FROM media_assets m WHERE file_hash IS NULL AND photo_id > :after"
             f" AND NOT {WAITING.format('hashed')} ORDER BY photo_id LIMIT :limit"
@@ -55,16 +56,29 @@ async def unhashed(session: AsyncSession, after: int, limit: int) -> list[Unhash
     return [Unhashed(**row._mapping) for row in rows]
 
 
+async def unhashed_one(session: AsyncSession, photo_id: int) -> Unhashed | None:
+    """This asset, if it has no hash yet."""
+    rows = await session.execute(
+        sql(
+            "SELECT photo_id, final_path AS path, size_bytes AS size, modified_at"
+            " FROM media_assets WHERE file_hash IS NULL AND photo_id = :photo"
+        ),
+        {"photo": photo_id},
+    )
+    row = rows.one_or_none()
+    return Unhashed(**row._mapping) if row else None
+
+
 async def lock(session: AsyncSession) -> None:
     """One transaction at a time decides who is whose duplicate."""
     key = "SELECT pg_advisory_xact_lock(hashtextextended('library:hashes', 0))"
-    await session.execute(text(key))
+    await session.execute(sql(key))
 
 
 async def firsts(session: AsyncSession, hashes: Iterable[str]) -> dict[str, int]:
     """The first asset of each content that the ledger has, held until the transaction ends."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT photo_id, file_hash FROM media_assets"
             " WHERE file_hash = ANY(:hashes) AND duplicate_of IS NULL"
             " ORDER BY photo_id FOR NO KEY UPDATE"
@@ -80,7 +94,7 @@ async def write(session: AsyncSession, hashed: Sequence[Hashed]) -> list[int]:
     A file changed since is left out.
     """
     rows = await session.execute(
-        text(f"UPDATE media_assets m SET file_hash = g.file_hash{GIVEN} RETURNING m.photo_id"),
+        sql(f"UPDATE media_assets m SET file_hash = g.file_hash{GIVEN} RETURNING m.photo_id"),
         _given(hashed, {}),
     )
     return list(rows.scalars())
@@ -94,7 +108,7 @@ async def write_duplicates(
     What recognition found in one by itself stays shown until the first one's outcome is.
     """
     rows = await session.execute(
-        text(
+        sql(
             f"UPDATE media_assets m SET file_hash = g.file_hash, duplicate_of = g.first,"
             " next_retry_at = NULL, retry_count = 0,"
             " status = CASE WHEN m.status = 'PROCESSED' THEN m.status ELSE 'READY' END"
@@ -108,7 +122,7 @@ async def write_duplicates(
 async def mirror(session: AsyncSession, first: int) -> Sequence[Row[Any]]:
     """Show an asset's outcome on its duplicates: their photo_id and attempt_id."""
     rows = await session.execute(
-        text(
+        sql(
             "WITH healed AS (DELETE FROM asset_problems p USING media_assets d"
             "  WHERE d.duplicate_of = :first AND p.photo_id = d.photo_id"
             "   AND p.what = 'recognised' AND NOT EXISTS (SELECT FROM asset_problems f"
@@ -136,7 +150,7 @@ async def mirror(session: AsyncSession, first: int) -> Sequence[Row[Any]]:
 async def part_from(session: AsyncSession, gone: Sequence[int]) -> list[int]:
     """Give the duplicates of assets with new content a first one among themselves; answers it."""
     rows = await session.execute(
-        text(
+        sql(
             "WITH heirs AS (SELECT duplicate_of AS gone, min(photo_id) AS heir FROM media_assets"
             "  WHERE duplicate_of = ANY(:gone) GROUP BY duplicate_of)"
             " UPDATE media_assets m SET duplicate_of = nullif(h.heir, m.photo_id) FROM heirs h"

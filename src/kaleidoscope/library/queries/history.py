@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 
@@ -117,3 +117,59 @@ async def close_problems(session: AsyncSession, healed: Collection[tuple[int, st
     await session.execute(
         CLOSE, {"ids": [i for i, _ in healed], "whats": [what for _, what in healed]}
     )
+
+
+async def problems(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
+    """What is wrong with an asset."""
+    rows = await session.execute(
+        text(
+            "SELECT what, error_code, error, failures, since, failed_at, retry_at"
+            " FROM asset_problems WHERE photo_id = :photo ORDER BY since, what"
+        ),
+        {"photo": photo_id},
+    )
+    return rows.all()
+
+
+async def events(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
+    """What was noted of an asset, the oldest first."""
+    rows = await session.execute(
+        text(
+            "SELECT happened_at AS at, what, outcome, duration_ms, error, detail"
+            " FROM asset_events WHERE photo_id = :photo ORDER BY event_id"
+        ),
+        {"photo": photo_id},
+    )
+    return rows.all()
+
+
+async def recognitions(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
+    """The attempts at an asset that began or ended, the oldest first."""
+    rows = await session.execute(
+        text(
+            "SELECT coalesce(finished_at, started_at, created_at) AS at, 'recognised' AS what,"
+            " CASE outcome WHEN 'PROCESSED' THEN 'ok' WHEN 'FAILED' THEN 'failed'"
+            "  WHEN 'SUPERSEDED' THEN 'skipped' ELSE 'running' END AS outcome,"
+            " coalesce(duration_ms, 1000 * extract(epoch FROM finished_at - started_at))::integer"
+            "  AS duration_ms, model_version,"
+            " CASE outcome WHEN 'FAILED' THEN coalesce(error_message, error_code) END AS error,"
+            " CASE WHEN worker IS NOT NULL THEN jsonb_build_object('worker', worker) END AS detail"
+            " FROM processing_attempts WHERE photo_id = :photo"
+            "  AND (started_at IS NOT NULL OR outcome IS DISTINCT FROM 'SUPERSEDED')"
+            " ORDER BY 1"
+        ),
+        {"photo": photo_id},
+    )
+    return rows.all()
+
+
+async def due_now(session: AsyncSession, photo_id: int, what: str) -> bool:
+    """Let what failed be tried again in the next round; False: it has not failed."""
+    rows = await session.execute(
+        text(
+            "UPDATE asset_problems SET retry_at = now(), failures = 1"
+            " WHERE photo_id = :photo AND what = :what RETURNING 1"
+        ),
+        {"photo": photo_id, "what": what},
+    )
+    return rows.one_or_none() is not None

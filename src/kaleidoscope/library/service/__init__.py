@@ -4,8 +4,10 @@ they read files between short transactions of their own.
 
 from __future__ import annotations
 
-from kaleidoscope.library.outside.files import modified_at
+from kaleidoscope.library.outside.custody import Identity, remove_empty
+from kaleidoscope.library.outside.files import SAMPLE, modified_at, sample_hash
 from kaleidoscope.library.queries.attempts import Held
+from kaleidoscope.library.service.again import retry
 from kaleidoscope.library.service.attempts import (
     attempt_result,
     begin_attempt,
@@ -18,6 +20,35 @@ from kaleidoscope.library.service.attempts import (
     retry_due,
     time_out,
 )
+from kaleidoscope.library.service.curation import curate
+from kaleidoscope.library.service.custody import (
+    Outcome,
+    SetAside,
+    begun,
+    filed_since,
+    folders,
+    refile,
+    resume,
+    set_aside,
+    take_in,
+)
+from kaleidoscope.library.service.dates import (
+    cameras,
+    corrections,
+    date_assets,
+    doubtful_dates,
+    photo_dates,
+    preview_shift,
+    read_shift,
+    reader,
+    set_date,
+    shift,
+    task,
+    tell,
+    undated,
+    undo_correction,
+)
+from kaleidoscope.library.service.derivatives import Derivative, derivative, thumbnail_pending
 from kaleidoscope.library.service.figures import (
     errors_by_message,
     errors_state,
@@ -27,7 +58,7 @@ from kaleidoscope.library.service.figures import (
     try_again,
 )
 from kaleidoscope.library.service.hashing import hash_pending
-from kaleidoscope.library.service.history import Happened, note
+from kaleidoscope.library.service.history import Happened, history, note
 from kaleidoscope.library.service.ledger import (
     attempts,
     by_path,
@@ -36,11 +67,23 @@ from kaleidoscope.library.service.ledger import (
     failed,
     get,
     get_many,
+    number_of,
     page,
     photo_ids,
     set_person_ids,
     stream,
     stuck,
+)
+from kaleidoscope.library.service.places import geocode_pending, place
+from kaleidoscope.library.service.planning import owned
+from kaleidoscope.library.service.receiving import (
+    Candidate,
+    Parcel,
+    Received,
+    Work,
+    children,
+    parcels,
+    read,
 )
 from kaleidoscope.library.service.registration import (
     Plan,
@@ -52,43 +95,87 @@ from kaleidoscope.library.service.registration import (
 )
 
 __all__ = [
+    "SAMPLE",
+    "Candidate",
+    "Derivative",
     "Happened",
     "Held",
+    "Identity",
+    "Outcome",
+    "Parcel",
     "Plan",
+    "Received",
     "Refused",
     "Registered",
     "ScannedFile",
+    "SetAside",
+    "Work",
     "attempt_result",
     "attempts",
     "begin_attempt",
+    "begun",
     "by_path",
+    "cameras",
     "change_status",
+    "children",
+    "corrections",
     "count_known",
     "counts",
+    "curate",
+    "date_assets",
+    "derivative",
+    "doubtful_dates",
     "errors_by_message",
     "errors_state",
     "fail",
     "failed",
     "figures",
+    "filed_since",
     "finish",
+    "folders",
+    "geocode_pending",
     "get",
     "get_many",
     "hash_pending",
+    "history",
     "latest",
     "lock",
     "modified_at",
     "new_attempt",
     "note",
+    "number_of",
+    "owned",
     "page",
+    "parcels",
+    "photo_dates",
     "photo_ids",
     "photos_with_errors",
+    "place",
     "plan",
+    "preview_shift",
+    "read",
+    "read_shift",
+    "reader",
+    "refile",
     "register",
+    "remove_empty",
     "reprocess",
+    "resume",
+    "retry",
     "retry_due",
+    "sample_hash",
+    "set_aside",
+    "set_date",
     "set_person_ids",
+    "shift",
     "stream",
     "stuck",
+    "take_in",
+    "task",
+    "tell",
+    "thumbnail_pending",
     "time_out",
     "try_again",
+    "undated",
+    "undo_correction",
 ]

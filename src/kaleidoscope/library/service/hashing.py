@@ -9,6 +9,7 @@ from typing import Protocol
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.errors import NotFound
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.events import PhotoProcessed
 from kaleidoscope.library.outside.files import FileProblem, hash_file
@@ -52,6 +53,19 @@ async def hash_pending(db: Database) -> dict[str, int]:
         done["failed"] += len(failures)
         done["hashed"] += len(hashed)
         done["duplicates"] += len(duplicates)
+
+
+async def hash_one(db: Database, photo_id: int) -> None:
+    """Hash an asset that has no hash yet, now. Raises `NotFound` with the cause where it cannot."""
+    async with db.transaction() as session:
+        file = await hashes.unhashed_one(session, photo_id)
+    if file is None:  # somebody was quicker
+        return
+    (digest,) = await hash_all([file])
+    if isinstance(digest, FileProblem):
+        raise NotFound(str(digest), photo_id=photo_id)
+    async with db.transaction() as session:
+        await settle(session, [Hashed(file.photo_id, file.size, file.modified_at, digest)])
 
 
 class Sized(Protocol):

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from datetime import datetime
+from typing import Any, Literal, get_args
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.queries import history as rows
+from kaleidoscope.library.schemas import History, HistoryEvent, Photo, Retryable
+from kaleidoscope.library.service.ledger import get
 from kaleidoscope.library.settings import LibrarySettings
 
 What = Literal[
@@ -81,6 +84,68 @@ async def note(session: AsyncSession, events: Sequence[Happened]) -> None:
     if failed:
         settings = load(LibrarySettings)
         await rows.open_problems(session, failed, settings.retry_after, settings.retry_at_most)
+
+
+async def history(session: AsyncSession, photo_id: int) -> History:
+    """Everything that is known to have happened to an asset, the oldest first."""
+    photo = await get(session, photo_id)
+    noted = [
+        HistoryEvent.model_validate(dict(row._mapping))
+        for found in (
+            await rows.events(session, photo_id),
+            await rows.recognitions(session, photo_id),
+        )
+        for row in found
+    ]
+    told = {event.what for event in noted if event.outcome == "ok"}
+    noted += [
+        HistoryEvent(at=at, what=what, outcome="ok")
+        for what, at in _by_the_ledger(photo).items()
+        if at is not None and what not in told
+    ]
+    noted.sort(key=lambda event: event.at)
+    open_problems = {row.what: row for row in await rows.problems(session, photo_id)}
+    return History(
+        photo_id=photo.photo_id,
+        path=photo.path,
+        has_errors=photo.has_errors,
+        error_message=photo.error_message,
+        events=_counted(noted, open_problems),
+    )
+
+
+def _by_the_ledger(photo: Photo) -> dict[str, datetime | None]:
+    """What the ledger knows without anybody having noted it."""
+    return {
+        "received": photo.ingested_at,
+        "geocoded": photo.geocoded_at,
+        "thumbnailed": photo.thumbnailed_at,
+        "curated": photo.curated_at,
+        "backed-up": photo.backed_up_at,
+        "missing": photo.missing_since,
+    }
+
+
+def _counted(events: Sequence[HistoryEvent], problems: Mapping[str, Any]) -> list[HistoryEvent]:
+    """Each with the number of its try, the last failure of a kind with what can be done."""
+    tries: dict[str, int] = {}
+    last = {event.what: n for n, event in enumerate(events)}
+    counted = []
+    for n, event in enumerate(events):
+        attempt = tries.get(event.what, 0) + 1
+        tries[event.what] = 0 if event.outcome == "ok" else attempt
+        update: dict[str, Any] = {"attempt": attempt}
+        problem = problems.get(event.what)
+        if problem is not None and n == last[event.what] and event.outcome == "failed":
+            # The same failure again is counted there, not told again.
+            update["attempt"] = max(attempt, problem.failures)
+            update["retry_at"] = problem.retry_at
+            update["retry"] = event.what if event.what in get_args(Retryable) else None
+            if problem.failed_at > event.at:
+                last_time = {"last_failed_at": problem.failed_at.isoformat()}
+                update["detail"] = {**(event.detail or {}), **last_time}
+        counted.append(event.model_copy(update=update))
+    return counted
 
 
 def _told(event: Happened) -> Happened:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.errors import NotFound
+from kaleidoscope.kernel.paths import to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.queries import assets
 from kaleidoscope.library.schemas import Attempt, MediaType, Photo, PhotoPage, Status
@@ -33,6 +35,17 @@ async def by_path(session: AsyncSession, path: str) -> Photo | None:
     """The asset at a path as `kernel.paths.to_text` spells it."""
     row = await assets.by_path(session, path)
     return None if row is None else Photo.model_validate(row)
+
+
+async def number_of(session: AsyncSession, name: str) -> int:
+    """The photo that a user names by its number or by a path; `NotFound` for an unknown path."""
+    if name.isdecimal():
+        return int(name)
+    path = to_text(Path(name).absolute())
+    photo = await by_path(session, path)
+    if photo is None:
+        raise NotFound(f"{path} is not in the ledger", path=path)
+    return photo.photo_id
 
 
 async def page(

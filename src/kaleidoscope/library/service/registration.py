@@ -14,7 +14,6 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.db import Database
-from kaleidoscope.library import rules
 from kaleidoscope.library.ids import PhotoId
 from kaleidoscope.library.models import MAX_PATH_BYTES
 from kaleidoscope.library.outside.files import FileProblem
@@ -22,6 +21,7 @@ from kaleidoscope.library.queries import attempts, hashes
 from kaleidoscope.library.queries import files as rows
 from kaleidoscope.library.queries.files import Known
 from kaleidoscope.library.queries.hashes import Hashed
+from kaleidoscope.library.rules import ledger as rules
 from kaleidoscope.library.schemas import MediaType
 from kaleidoscope.library.service.attempts import request
 from kaleidoscope.library.service.hashing import hash_all, settle
@@ -91,7 +91,7 @@ async def plan(db: Database, files: Sequence[ScannedFile]) -> Plan:
         known = {k.path: k for k in await rows.known(session, list(by_path))}
         fresh = [f for f in candidates if f.path not in known]
         elders = await rows.lookalikes(session, fresh) if fresh else []
-    await _hash_elders(db, [e for e in elders if e.file_hash is None])
+    await hash_elders(db, [e for e in elders if e.file_hash is None])
     wanted = _to_hash(candidates, fresh, known, elders)
     digests = await hash_all([by_path[path] for path in wanted])
     for path, digest in zip(wanted, digests, strict=True):
@@ -178,7 +178,7 @@ def _to_hash(
     return touched + [f.path for f in fresh if f.path in alike or rules.looks(f) in looks]
 
 
-async def _hash_elders(db: Database, elders: Sequence[Known]) -> None:
+async def hash_elders(db: Database, elders: Sequence[Known]) -> None:
     """Hash the assets that new files look like; one that cannot be read is no match for now."""
     digests = await hash_all(elders)
     hashed = [

@@ -1,4 +1,7 @@
-"""The library's flight recorder: what happened to each asset, and what is wrong with it now."""
+"""The library's flight recorder, and the passes it tells of: thumbnails and places.
+
+What happened to each asset, what is wrong with it now, and where it was taken by name.
+"""
 
 from alembic import op
 
@@ -66,6 +69,41 @@ COMMENT ON COLUMN asset_problems.retry_at
     IS 'When it is tried again; null: by a person''s word, or by rules of its own';
 """
 
+PLACES = """
+CREATE TABLE asset_places (
+    photo_id BIGINT NOT NULL,
+    city TEXT,
+    district TEXT,
+    region TEXT,
+    country TEXT,
+    country_code TEXT,
+    distance_km NUMERIC,
+    source TEXT NOT NULL,
+    CONSTRAINT pk_asset_places PRIMARY KEY (photo_id),
+    CONSTRAINT ck_asset_places_country_code CHECK (country_code ~ '^[A-Z]{2}$'),
+    CONSTRAINT ck_asset_places_distance_km CHECK (distance_km >= 0),
+    CONSTRAINT ck_asset_places_no_place
+        CHECK (city IS NOT NULL OR num_nonnulls(district, region, country, distance_km) = 0),
+    CONSTRAINT fk_asset_places_photo_id FOREIGN KEY(photo_id)
+        REFERENCES media_assets (photo_id) ON DELETE CASCADE
+);
+CREATE INDEX ix_asset_places_city ON asset_places (country_code, region, city);
+COMMENT ON TABLE asset_places
+    IS 'The name of each asset''s position, by an offline gazetteer; nulls: no place is near';
+COMMENT ON COLUMN asset_places.photo_id IS 'The asset, which has a position';
+COMMENT ON COLUMN asset_places.city IS 'The town it was taken in or near';
+COMMENT ON COLUMN asset_places.district
+    IS 'The nearest named place, where that is not the city itself';
+COMMENT ON COLUMN asset_places.region IS 'State, province or the like';
+COMMENT ON COLUMN asset_places.country IS 'Name of the country, in English';
+COMMENT ON COLUMN asset_places.country_code IS 'Two letters of ISO 3166';
+COMMENT ON COLUMN asset_places.distance_km IS 'From the position to the middle of the city';
+COMMENT ON COLUMN asset_places.source IS 'Which names, and which version of them';
+
+CREATE INDEX ix_media_assets_unthumbnailed ON media_assets (photo_id)
+    WHERE NOT is_thumbnailed AND file_hash IS NOT NULL;
+"""
+
 # Statement by statement, so that a portion of a pass costs one UPDATE of the ledger.
 TRIGGERS = """
 CREATE FUNCTION media_assets_has_errors() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -114,12 +152,13 @@ COMMENT = "COMMENT ON COLUMN media_assets.error_message IS '{}'"
 
 
 def upgrade() -> None:
-    for statements in (TABLES, TRIGGERS, KNOWN):
+    for statements in (TABLES, PLACES, TRIGGERS, KNOWN):
         op.execute(statements)
     op.execute(COMMENT.format("What failed and is not healed yet, recognition''s error first"))
 
 
 def downgrade() -> None:
     op.execute(COMMENT.format("What failed: recognition while FAILED, else reading the file"))
-    op.execute("DROP TABLE asset_problems, asset_events")
+    op.execute("DROP INDEX ix_media_assets_unthumbnailed")
+    op.execute("DROP TABLE asset_places, asset_problems, asset_events")
     op.execute("DROP FUNCTION media_assets_has_errors()")

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from kaleidoscope.kernel.db import sql
 from kaleidoscope.people.queries.search import to_sql
 from kaleidoscope.people.rules.changes import PERSON
 
@@ -36,7 +36,7 @@ class StoredFace:
 async def stored_faces(session: AsyncSession, photo_id: int) -> list[StoredFace]:
     """The faces of a photo with the persons they are known not to be."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT f.id, f.person_id, f.bbox, f.confirmed_by,"
             " array(SELECT coalesce(p.merged_into, p.id) FROM face_rejections r"
             "   JOIN persons p ON p.id = r.person_id WHERE r.face_id = f.id) AS refused"
@@ -51,7 +51,7 @@ async def stored_faces(session: AsyncSession, photo_id: int) -> list[StoredFace]
 
 async def delete_faces(session: AsyncSession, face_ids: Collection[int]) -> None:
     """Remove faces with their vectors."""
-    await session.execute(text("DELETE FROM faces WHERE id = ANY(:ids)"), {"ids": list(face_ids)})
+    await session.execute(sql("DELETE FROM faces WHERE id = ANY(:ids)"), {"ids": list(face_ids)})
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ async def write_faces(
         return []
     ids = (
         await session.execute(
-            text(
+            sql(
                 "SELECT coalesce(id, nextval(pg_get_serial_sequence('faces', 'id')))"
                 " FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS u (id, i) ORDER BY i"
             ),
@@ -96,7 +96,7 @@ async def write_faces(
     ).scalars()
     face_ids = list(ids)
     await session.execute(
-        text(
+        sql(
             "INSERT INTO faces (id, photo_id, person_id, status, bbox, landmarks,"
             "   suggested_person_id, similarity, confidence, quality, measures, model_version,"
             "   attempt_id)"
@@ -136,7 +136,7 @@ async def write_faces(
         },
     )
     rows = await session.execute(
-        text(
+        sql(
             "INSERT INTO face_vectors (face_id, pack, model_version, embedding)"
             " SELECT face_id, :pack, :model_version, v::vector"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:vectors AS text[])) AS u (face_id, v)"
@@ -161,7 +161,7 @@ async def add_photo_persons(
     """Enter the persons of a photo that had none."""
     if person_ids:
         await session.execute(
-            text(
+            sql(
                 "INSERT INTO photo_persons (photo_id, person_id)"
                 " SELECT :photo, unnest(CAST(:persons AS bigint[]))"
             ),
@@ -175,14 +175,14 @@ async def write_photo_persons(
     """Bring the join table in line with the faces; the persons of each photo, by id."""
     photos = {"photos": list(photo_ids)}
     await session.execute(
-        text(
+        sql(
             "DELETE FROM photo_persons x WHERE photo_id = ANY(:photos) AND NOT EXISTS"
             " (SELECT FROM faces f WHERE f.photo_id = x.photo_id AND f.person_id = x.person_id)"
         ),
         photos,
     )
     await session.execute(
-        text(
+        sql(
             "INSERT INTO photo_persons (photo_id, person_id)"
             " SELECT DISTINCT photo_id, person_id FROM faces"
             " WHERE photo_id = ANY(:photos) AND person_id IS NOT NULL"
@@ -191,7 +191,7 @@ async def write_photo_persons(
         photos,
     )
     rows = await session.execute(
-        text(
+        sql(
             "SELECT u.id, array(SELECT person_id FROM photo_persons x WHERE x.photo_id = u.id"
             "   ORDER BY person_id) AS person_ids FROM unnest(CAST(:photos AS bigint[])) AS u (id)"
         ),
@@ -203,7 +203,7 @@ async def write_photo_persons(
 async def photos_of_faces(session: AsyncSession, face_ids: Collection[int]) -> list[int]:
     """The photos of these faces, by id."""
     rows = await session.execute(
-        text("SELECT DISTINCT photo_id FROM faces WHERE id = ANY(:ids) ORDER BY 1"),
+        sql("SELECT DISTINCT photo_id FROM faces WHERE id = ANY(:ids) ORDER BY 1"),
         {"ids": list(face_ids)},
     )
     return list(rows.scalars())

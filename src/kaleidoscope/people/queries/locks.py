@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.kernel.db import sql
 
 IDENTITY, FOUNDING = "people:identity", "people:founding"
 LOCK = "SELECT pg_advisory_xact_lock{shared}(hashtextextended('{name}', 0))"
@@ -12,9 +13,9 @@ LOCK = "SELECT pg_advisory_xact_lock{shared}(hashtextextended('{name}', 0))"
 async def lock_identity(session: AsyncSession, *, alone: bool) -> None:
     """Hold identities still: shared by callbacks, alone for whoever moves faces between persons."""
     shared = "" if alone else "_shared"
-    await session.execute(text(LOCK.format(shared=shared, name=IDENTITY)))
+    await session.execute(sql(LOCK.format(shared=shared, name=IDENTITY)))
 
 
 async def lock_founding(session: AsyncSession) -> None:
     """Only one transaction at a time founds persons."""
-    await session.execute(text(LOCK.format(shared="", name=FOUNDING)))
+    await session.execute(sql(LOCK.format(shared="", name=FOUNDING)))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from kaleidoscope.kernel.db import sql
 from kaleidoscope.people.queries.search import to_sql
 
 CHANGED = "version = (pg_current_xact_id()::text)::bigint"
@@ -20,7 +20,7 @@ async def found_persons(
 ) -> list[int]:
     """New persons, one a name; their ids resolve to `standing_for` until they live themselves."""
     rows = await session.execute(
-        text(
+        sql(
             "INSERT INTO persons (display_name, merged_into)"
             " SELECT name, :into FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS u (name, i)"
             " ORDER BY i RETURNING id"
@@ -47,7 +47,7 @@ async def add_to_persons(session: AsyncSession, pack: str, joining: Sequence[Joi
         return
     joining = sorted(joining, key=lambda j: j.person_id)
     await session.execute(
-        text(
+        sql(
             "WITH held AS (SELECT id FROM persons WHERE id = ANY(:ids) ORDER BY id"
             "   FOR NO KEY UPDATE)"
             f" UPDATE persons p SET {CHANGED}, primary_embedding_id = CASE"
@@ -65,7 +65,7 @@ async def add_to_persons(session: AsyncSession, pack: str, joining: Sequence[Joi
         },
     )
     await session.execute(
-        text(
+        sql(
             "INSERT INTO person_vectors AS o (person_id, pack, count, sum, mean)"
             " SELECT id, :pack, n, v::vector, v::vector * array_fill((1.0 / n)::real,"
             "   ARRAY[:dimension])::vector"
@@ -90,11 +90,11 @@ async def recount_persons(session: AsyncSession, person_ids: Collection[int]) ->
     """Make the persons' vectors and representative anew from their faces."""
     ids = {"ids": sorted(person_ids)}
     await session.execute(
-        text("SELECT FROM persons WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE"), ids
+        sql("SELECT FROM persons WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE"), ids
     )
     # Statements of their own: what others committed while the rows were waited for counts too.
     await session.execute(
-        text(
+        sql(
             "DELETE FROM person_vectors x WHERE person_id = ANY(:ids) AND NOT EXISTS"
             " (SELECT FROM faces f JOIN face_vectors v ON v.face_id = f.id"
             "  WHERE f.person_id = x.person_id AND v.pack = x.pack)"
@@ -102,7 +102,7 @@ async def recount_persons(session: AsyncSession, person_ids: Collection[int]) ->
         ids,
     )
     await session.execute(
-        text(
+        sql(
             "INSERT INTO person_vectors (person_id, pack, count, sum, mean)"
             " SELECT f.person_id, v.pack, count(*), sum(v.embedding), avg(v.embedding)"
             " FROM faces f JOIN face_vectors v ON v.face_id = f.id"
@@ -113,7 +113,7 @@ async def recount_persons(session: AsyncSession, person_ids: Collection[int]) ->
         ids,
     )
     await session.execute(
-        text(
+        sql(
             f"UPDATE persons p SET {CHANGED}, primary_embedding_id = (SELECT v.id FROM faces f"
             "   JOIN face_vectors v ON v.face_id = f.id WHERE f.person_id = p.id"
             "   ORDER BY coalesce(f.quality, 0) DESC, v.id LIMIT 1)"
@@ -126,7 +126,7 @@ async def recount_persons(session: AsyncSession, person_ids: Collection[int]) ->
 async def resolve(session: AsyncSession, person_ids: Collection[int]) -> dict[int, int]:
     """The living person of each id, merged or not; ids that never were are left out."""
     rows = await session.execute(
-        text("SELECT id, coalesce(merged_into, id) AS lives_as FROM persons WHERE id = ANY(:ids)"),
+        sql("SELECT id, coalesce(merged_into, id) AS lives_as FROM persons WHERE id = ANY(:ids)"),
         {"ids": list(person_ids)},
     )
     return {row.id: row.lives_as for row in rows}
@@ -135,7 +135,7 @@ async def resolve(session: AsyncSession, person_ids: Collection[int]) -> dict[in
 async def ids_after(session: AsyncSession, after: int, limit: int) -> list[int]:
     """Living persons above an id, in order."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT id FROM persons WHERE id > :after AND merged_into IS NULL"
             " ORDER BY id LIMIT :limit"
         ),

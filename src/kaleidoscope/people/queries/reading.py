@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.kernel.db import sql
 
 CHUNK = 500
 
@@ -19,7 +21,7 @@ FACE = (
 async def faces_of_photo(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
     """The faces of a photo from left to right; those of the first, for a duplicate."""
     rows = await session.execute(
-        text(FACE + " WHERE f.photo_id = :photo ORDER BY f.bbox[1], f.id"), {"photo": photo_id}
+        sql(FACE + " WHERE f.photo_id = :photo ORDER BY f.bbox[1], f.id"), {"photo": photo_id}
     )
     return rows.all()
 
@@ -28,7 +30,7 @@ async def person(session: AsyncSession, person_id: int) -> Row[Any]:
     """One person, who exists, with counts."""
     return (
         await session.execute(
-            text(
+            sql(
                 "SELECT p.id AS person_id, p.display_name, p.created_at, p.user_id, p.merged_into,"
                 " (SELECT count(*) FROM faces f WHERE f.person_id = p.id) AS faces,"
                 " (SELECT count(*) FROM photo_persons x WHERE x.person_id = p.id) AS photos,"
@@ -45,7 +47,7 @@ async def mean(session: AsyncSession, person_id: int, pack: str) -> str | None:
     """The average of a person's vectors, as pgvector writes it."""
     found: str | None = (
         await session.execute(
-            text(
+            sql(
                 "SELECT mean::text FROM person_vectors"
                 " WHERE person_id = :id AND pack = :pack AND count > 0"
             ),
@@ -58,7 +60,7 @@ async def mean(session: AsyncSession, person_id: int, pack: str) -> str | None:
 async def best_photos(session: AsyncSession, person_id: int, limit: int) -> list[int]:
     """The photos with the person's best faces."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT photo_id FROM faces WHERE person_id = :id GROUP BY photo_id"
             " ORDER BY max(coalesce(quality, 0)) DESC, photo_id LIMIT :limit"
         ),
@@ -70,7 +72,7 @@ async def best_photos(session: AsyncSession, person_id: int, limit: int) -> list
 async def best_faces(session: AsyncSession, person_id: int, limit: int) -> Sequence[Row[Any]]:
     """The person's best faces."""
     rows = await session.execute(
-        text(
+        sql(
             FACE + " WHERE f.person_id = :id"
             " ORDER BY coalesce(f.quality, 0) DESC, f.id LIMIT :limit"
         ),
@@ -84,7 +86,7 @@ async def persons(
 ) -> Sequence[Row[Any]]:
     """Living persons with faces, those with most photos first."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT p.id AS person_id, p.display_name, p.created_at, c.faces, c.photos"
             " FROM (SELECT person_id, count(*) AS faces, count(DISTINCT photo_id) AS photos"
             "   FROM faces WHERE person_id IS NOT NULL GROUP BY 1) c"
@@ -102,7 +104,7 @@ async def faces_of_photos(
 ) -> dict[int, list[Row[Any]]]:
     """The faces of many photos."""
     rows = await session.execute(
-        text(FACE + " WHERE f.photo_id = ANY(:photos) ORDER BY f.photo_id, f.bbox[1], f.id"),
+        sql(FACE + " WHERE f.photo_id = ANY(:photos) ORDER BY f.photo_id, f.bbox[1], f.id"),
         {"photos": list(photo_ids)},
     )
     found: dict[int, list[Row[Any]]] = {}
@@ -120,7 +122,7 @@ async def dump(
     """
     which = "v.count IS NOT NULL" if changed_since is None else "p.version >= :changed"
     rows = await session.stream(
-        text(
+        sql(
             "SELECT p.id, p.version, v.count, v.sum::text AS sum, v.mean::text AS mean,"
             " f.photo_id"
             " FROM persons p"

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from kaleidoscope.kernel.db import sql
 from kaleidoscope.people.rules.matching import Vectors
 
 GRAPH_BYTES = 600  # of the search graph beside a vector
@@ -41,7 +42,7 @@ async def library(session: AsyncSession, pack: str, at_most: int) -> Library:
     """The size of the library, counted no further than `at_most` + 1."""
     row = (
         await session.execute(
-            text(
+            sql(
                 "SELECT (SELECT count(*) FROM (SELECT FROM person_vectors"
                 "   WHERE pack = :pack AND count > 0 LIMIT :most) counted),"
                 " (SELECT coalesce(max(id), 0) FROM persons)"
@@ -57,7 +58,7 @@ async def near_exact(
 ) -> list[dict[int, float]]:
     """Per vector, every person (with an id above `after`) at least that similar on average."""
     rows = await session.execute(
-        text(
+        sql(
             "WITH q AS MATERIALIZED (SELECT i, v::vector AS v"
             "   FROM unnest(CAST(:vectors AS text[])) WITH ORDINALITY AS u (v, i))"
             " SELECT q.i - 1 AS i, p.person_id, -(p.mean <#> q.v) AS similarity"
@@ -81,10 +82,10 @@ async def near_indexed(
     """Per vector, the `best` most similar persons by the pack's index, if similar enough."""
     kind = f"vector({int(vectors.shape[1])})"
     await session.execute(
-        text("SELECT set_config('hnsw.ef_search', :effort, true)"), {"effort": str(effort)}
+        sql("SELECT set_config('hnsw.ef_search', :effort, true)"), {"effort": str(effort)}
     )
     rows = await session.execute(
-        text(
+        sql(
             f"WITH q AS MATERIALIZED (SELECT i, v::{kind} AS v"
             "   FROM unnest(CAST(:vectors AS text[])) WITH ORDINALITY AS u (v, i))"
             " SELECT q.i - 1 AS i, n.person_id, -n.distance AS similarity"
@@ -106,7 +107,7 @@ async def near_faces(
     """Per vector, which of the `best` most similar persons have a face at least that similar."""
     kind = f"vector({int(vectors.shape[1])})"
     rows = await session.execute(
-        text(
+        sql(
             f"WITH q AS MATERIALIZED (SELECT i, v::{kind} AS v"
             "   FROM unnest(CAST(:vectors AS text[])) WITH ORDINALITY AS u (v, i))"
             " SELECT q.i - 1 AS i, n.person_id, max(-(e.embedding <#> q.v)) AS similarity"
@@ -129,7 +130,7 @@ async def similar_to(
     if not pairs:
         return []
     rows = await session.execute(
-        text(
+        sql(
             "SELECT u.i - 1 AS i, v.person_id, -(v.mean <#> u.v::vector) AS similarity"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:vectors AS text[]))"
             "   WITH ORDINALITY AS u (id, v, i)"
@@ -163,7 +164,7 @@ def index_name(pack: str) -> str:
 async def has_index(session: AsyncSession, pack: str) -> bool:
     """Whether the pack's search index stands and is complete."""
     valid = await session.execute(
-        text(
+        sql(
             "SELECT i.indisvalid FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid"
             " WHERE c.relname = :name AND c.relnamespace = current_schema()::regnamespace"
         ),
@@ -176,23 +177,23 @@ async def build_index(connection: AsyncConnection, pack: str, dimension: int) ->
     """Build the pack's search index anew, beside running work (outside any transaction)."""
     name = '"' + index_name(pack).replace('"', '""').replace(":", "\\:") + '"'
     count = await connection.execute(
-        text("SELECT count(*) FROM person_vectors WHERE pack = :pack AND count > 0"),
+        sql("SELECT count(*) FROM person_vectors WHERE pack = :pack AND count > 0"),
         {"pack": pack},
     )
     # A graph that outgrows this memory is finished on disk, many times more slowly.
     kilobytes = int(count.scalar_one() * (4 * dimension + GRAPH_BYTES) * 1.2) // 1024
     memory = min(max(kilobytes, 64 * 1024), MOST_MEMORY)
-    await connection.execute(text(f"SET maintenance_work_mem = {memory}"))
-    await connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
+    await connection.execute(sql(f"SET maintenance_work_mem = {memory}"))
+    await connection.execute(sql(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
     await connection.execute(
-        text(
+        sql(
             f"CREATE INDEX CONCURRENTLY {name} ON person_vectors"
             f" USING hnsw ((mean::vector({int(dimension)})) vector_ip_ops)"
             " WITH (m = 24, ef_construction = 128)"
             f" WHERE pack = {_literal(pack)} AND count > 0"
         )
     )
-    await connection.execute(text("RESET maintenance_work_mem"))
+    await connection.execute(sql("RESET maintenance_work_mem"))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The verbs of ingest: order a job, take in what its scan finds, follow its photos to their end.
+"""Folder jobs: order a job, take in what its scan finds, follow its photos to their end.
 
 None commits. Between the verbs nothing is held: a process that dies after any of them leaves a job
 that the next delivery of its message, or the clock, takes up.

@@ -1,0 +1,405 @@
+"""Moves of originals: planned, recorded with their assets, released."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A move that is to be made; see `models.CustodyMove`."""
+
+    kind: str
+    how: str
+    inbox: str | None
+    source: str
+    identity: str
+    size: int
+    file_hash: str
+    target: str | None
+    group: UUID | None = None
+    photo_id: int | None = None
+    cause: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Move:
+    """A move as its row has it."""
+
+    move_id: int
+    kind: str
+    state: str
+    how: str
+    inbox: str | None
+    source: str
+    identity: str
+    size: int
+    file_hash: str
+    target: str | None
+    target_identity: str | None
+    group: UUID | None
+    photo_id: int | None
+    facts: Mapping[str, Any] | None
+    cause: str | None
+    planned_at: datetime
+    recorded_at: datetime | None
+    released_at: datetime | None
+
+
+@dataclass(frozen=True)
+class First:
+    """The first asset with a content, and where it lies."""
+
+    photo_id: int
+    file_hash: str
+    path: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Laid:
+    """A file that lies safely at its target. `path_bytes` where that is no UTF-8."""
+
+    move_id: int
+    name: str
+    path_bytes: bytes | None
+    identity: str | None
+    photo_id: int | None = None
+
+
+COLUMNS = (
+    "m.move_id, m.kind, m.state, m.how, m.inbox, m.source_path AS source,"
+    " m.source_identity AS identity, m.size_bytes AS size, m.file_hash, m.target_path AS target,"
+    ' m.target_identity, m.group_id AS "group", m.photo_id, m.facts, m.cause, m.planned_at,'
+    " m.recorded_at, m.released_at"
+)
+
+INSERT = text(
+    "INSERT INTO custody_moves AS m (kind, how, inbox, source_path, source_identity, size_bytes,"
+    "  file_hash, target_path, group_id, photo_id, cause, facts)"
+    " SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:hows AS text[]),"
+    "  CAST(:inboxes AS text[]), CAST(:sources AS text[]), CAST(:identities AS text[]),"
+    "  CAST(:sizes AS bigint[]), CAST(:hashes AS text[]), CAST(:targets AS text[]),"
+    "  CAST(:groups AS uuid[]), CAST(:photos AS bigint[]), CAST(:causes AS text[]),"
+    f"  CAST(:facts AS jsonb[])) RETURNING {COLUMNS}"
+)
+
+# The facts were written with the plan: recording needs nothing from the file again.
+RECORD = text(
+    "INSERT INTO media_assets (file_hash, original_name, original_path, final_path, filename,"
+    "  path_bytes, size_bytes, modified_at, sample_hash, mime_type, media_type, width, height,"
+    "  duration_seconds, frame_rate, captured_at, captured_offset, captured_at_source, location)"
+    " SELECT CASE WHEN g.first IS NULL THEN m.file_hash END, regexp_replace(m.source_path,"
+    "  '^.*/', ''), m.source_path, m.target_path, g.name, g.bytes, m.size_bytes,"
+    "  CAST(f.modified_at AS timestamptz), f.sample_hash, f.mime_type,"
+    "  CAST(f.media_type AS media_type), f.width, f.height, f.duration_seconds, f.frame_rate,"
+    "  f.captured_at, make_interval(mins => f.offset_minutes), f.captured_at_source,"
+    "  nullif(f.location, 'null')"
+    " FROM unnest(CAST(:ids AS bigint[]), CAST(:names AS text[]), CAST(:bytes AS bytea[]),"
+    "  CAST(:firsts AS bigint[])) AS g (id, name, bytes, first)"
+    " JOIN custody_moves m ON m.move_id = g.id"
+    " CROSS JOIN LATERAL jsonb_to_record(m.facts) AS f (modified_at text, sample_hash text,"
+    "  mime_type text, media_type text, width int, height int, duration_seconds numeric,"
+    "  frame_rate numeric, captured_at timestamp, offset_minutes int, captured_at_source text,"
+    "  location jsonb)"
+    " ORDER BY m.move_id ON CONFLICT (final_path) DO NOTHING"
+    " RETURNING photo_id, final_path AS path, media_type::text, attempt_id, file_hash"
+)
+
+
+async def add(session: AsyncSession, plans: Sequence[Plan]) -> list[Move]:
+    """Rows for moves, in the order given; earlier abandoned ones of the same sources go."""
+    await session.execute(
+        text("DELETE FROM custody_moves WHERE state = 'ABANDONED' AND source_path = ANY(:sources)"),
+        {"sources": [p.source for p in plans]},
+    )
+    rows = await session.execute(
+        INSERT,
+        {
+            "kinds": [p.kind for p in plans],
+            "hows": [p.how for p in plans],
+            "inboxes": [p.inbox for p in plans],
+            "sources": [p.source for p in plans],
+            "identities": [p.identity for p in plans],
+            "sizes": [p.size for p in plans],
+            "hashes": [p.file_hash for p in plans],
+            "targets": [p.target for p in plans],
+            "groups": [p.group for p in plans],
+            "photos": [p.photo_id for p in plans],
+            "causes": [p.cause for p in plans],
+            "facts": [json.dumps(p.facts) for p in plans],
+        },
+    )
+    found = {row.source: Move(**row._mapping) for row in rows}
+    return [found[p.source] for p in plans]
+
+
+async def open_moves(session: AsyncSession, limit: int, after: int = 0) -> list[Move]:
+    """The next moves that are not at their end, the oldest first."""
+    rows = await session.execute(
+        text(
+            f"SELECT {COLUMNS} FROM custody_moves m WHERE m.state IN ('PLANNED', 'RECORDED')"
+            " AND m.move_id > :after ORDER BY m.move_id LIMIT :limit"
+        ),
+        {"limit": limit, "after": after},
+    )
+    return [Move(**row._mapping) for row in rows]
+
+
+async def open_sources(session: AsyncSession, sources: Collection[str]) -> set[str]:
+    """Those of these paths that an open move has as its source."""
+    rows = await session.execute(
+        text(
+            "SELECT source_path FROM custody_moves WHERE state IN ('PLANNED', 'RECORDED')"
+            " AND source_path = ANY(:sources)"
+        ),
+        {"sources": list(sources)},
+    )
+    return set(rows.scalars())
+
+
+async def firsts(session: AsyncSession, hashes: Collection[str]) -> dict[str, First]:
+    """The first asset of each content that the ledger has."""
+    rows = await session.execute(
+        text(
+            "SELECT photo_id, file_hash, final_path AS path, size_bytes AS size"
+            " FROM media_assets WHERE file_hash = ANY(:hashes) AND duplicate_of IS NULL"
+        ),
+        {"hashes": list(hashes)},
+    )
+    return {row.file_hash: First(**row._mapping) for row in rows}
+
+
+async def taken(session: AsyncSession, paths: Collection[str]) -> set[str]:
+    """Those of these paths that an asset has, or an open move."""
+    rows = await session.execute(
+        text(
+            "SELECT final_path FROM media_assets WHERE final_path = ANY(:paths)"
+            " UNION ALL SELECT target_path FROM custody_moves WHERE target_path = ANY(:paths)"
+            " AND state IN ('PLANNED', 'RECORDED')"
+        ),
+        {"paths": list(paths)},
+    )
+    return set(rows.scalars())
+
+
+async def retarget(session: AsyncSession, targets: Mapping[int, str]) -> None:
+    """Other targets for planned moves."""
+    await session.execute(
+        text(
+            "UPDATE custody_moves m SET target_path = g.target"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:targets AS text[])) AS g (id, target)"
+            " WHERE m.move_id = g.id AND m.state = 'PLANNED'"
+        ),
+        {"ids": list(targets), "targets": list(targets.values())},
+    )
+
+
+async def forget_facts(session: AsyncSession, move_id: int, facts: Mapping[str, Any]) -> None:
+    """Replace what was read from a file by less."""
+    await session.execute(
+        text("UPDATE custody_moves SET facts = CAST(:facts AS jsonb) WHERE move_id = :id"),
+        {"id": move_id, "facts": json.dumps(facts)},
+    )
+
+
+async def insert_assets(
+    session: AsyncSession, laid: Sequence[Laid], firsts: Mapping[int, int]
+) -> Sequence[Row[Any]]:
+    """Assets for filed files: photo_id, path, media_type, attempt_id, file_hash.
+
+    Those with a first one (by move) have no hash yet: it is settled as any late one.
+    """
+    rows = await session.execute(
+        RECORD,
+        {
+            "ids": [one.move_id for one in laid],
+            "names": [one.name for one in laid],
+            "bytes": [one.path_bytes for one in laid],
+            "firsts": [firsts.get(one.move_id) for one in laid],
+        },
+    )
+    return rows.all()
+
+
+async def relocate(session: AsyncSession, laid: Sequence[Laid]) -> list[int]:
+    """Assets whose file lies at their move's target from now on; answers the moves."""
+    rows = await session.execute(
+        text(
+            "UPDATE media_assets a SET final_path = m.target_path, filename = g.name,"
+            " path_bytes = g.bytes, missing_since = NULL"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:names AS text[]),"
+            "  CAST(:bytes AS bytea[])) AS g (id, name, bytes)"
+            " JOIN custody_moves m ON m.move_id = g.id"
+            " WHERE a.photo_id = m.photo_id AND a.file_hash = m.file_hash"
+            " RETURNING m.move_id"
+        ),
+        {
+            "ids": [one.move_id for one in laid],
+            "names": [one.name for one in laid],
+            "bytes": [one.path_bytes for one in laid],
+        },
+    )
+    return list(rows.scalars())
+
+
+async def set_recorded(session: AsyncSession, laid: Sequence[Laid]) -> None:
+    """RECORDED: they lie at their targets, and the ledger says so."""
+    await session.execute(
+        text(
+            "UPDATE custody_moves m SET state = 'RECORDED', recorded_at = now(), facts = NULL,"
+            " target_identity = g.identity, photo_id = coalesce(g.photo_id, m.photo_id)"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:identities AS text[]),"
+            "  CAST(:photos AS bigint[])) AS g (id, identity, photo_id)"
+            " WHERE m.move_id = g.id AND m.state = 'PLANNED'"
+        ),
+        {
+            "ids": [one.move_id for one in laid],
+            "identities": [one.identity for one in laid],
+            "photos": [one.photo_id for one in laid],
+        },
+    )
+
+
+async def set_released(session: AsyncSession, move_ids: Sequence[int]) -> None:
+    """RELEASED: the old name is gone."""
+    await session.execute(
+        text(
+            "UPDATE custody_moves SET state = 'RELEASED', released_at = now(),"
+            " cause = CASE WHEN kind = 'set-aside' THEN cause END"
+            " WHERE move_id = ANY(:ids) AND state = 'RECORDED'"
+        ),
+        {"ids": list(move_ids)},
+    )
+
+
+async def set_abandoned(session: AsyncSession, causes: Mapping[int, str]) -> None:
+    """ABANDONED: the source stays where it is."""
+    await session.execute(
+        text(
+            "UPDATE custody_moves m SET state = 'ABANDONED', cause = g.cause, facts = NULL"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:causes AS text[])) AS g (id, cause)"
+            " WHERE m.move_id = g.id AND m.state = 'PLANNED'"
+        ),
+        {"ids": list(causes), "causes": list(causes.values())},
+    )
+
+
+async def note_unreleased(session: AsyncSession, causes: Mapping[int, str]) -> None:
+    """Why old names are still there."""
+    await session.execute(
+        text(
+            "UPDATE custody_moves m SET cause = g.cause"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:causes AS text[])) AS g (id, cause)"
+            " WHERE m.move_id = g.id AND m.state = 'RECORDED'"
+        ),
+        {"ids": list(causes), "causes": list(causes.values())},
+    )
+
+
+async def amend(
+    session: AsyncSession, move_id: int, identity: str, size: int, file_hash: str
+) -> None:
+    """A recorded move whose file was written to since: what it is now."""
+    await session.execute(
+        text(
+            "UPDATE custody_moves SET source_identity = :identity, target_identity = :identity,"
+            " size_bytes = :size, file_hash = :hash WHERE move_id = :id AND state = 'RECORDED'"
+        ),
+        {"id": move_id, "identity": identity, "size": size, "hash": file_hash},
+    )
+
+
+async def filed_from(session: AsyncSession, sources: Collection[str]) -> dict[str, Row[Any]]:
+    """The latest file filed from each of these paths: source, photo_id, kind, path."""
+    rows = await session.execute(
+        text(
+            "SELECT DISTINCT ON (m.source_path) m.source_path AS source, m.photo_id, m.kind,"
+            " CASE WHEN m.kind = 'duplicate' THEN m.target_path ELSE a.final_path END AS path"
+            " FROM custody_moves m JOIN media_assets a ON a.photo_id = m.photo_id"
+            " WHERE m.source_path = ANY(:sources) AND m.state IN ('RECORDED', 'RELEASED')"
+            " AND m.kind IN ('file', 'duplicate') ORDER BY m.source_path, m.move_id DESC"
+        ),
+        {"sources": list(sources)},
+    )
+    return {row.source: row for row in rows}
+
+
+async def companions(session: AsyncSession, photo_ids: Collection[int]) -> list[Move]:
+    """The latest move of every sidecar of these photos."""
+    rows = await session.execute(
+        text(
+            f"SELECT DISTINCT ON (m.target_path) {COLUMNS} FROM custody_moves m"
+            " WHERE m.photo_id = ANY(:ids) AND m.kind = 'sidecar' AND m.state = 'RELEASED'"
+            " AND NOT EXISTS (SELECT 1 FROM custody_moves n WHERE n.source_path = m.target_path"
+            "  AND n.move_id > m.move_id AND n.state IN ('RECORDED', 'RELEASED'))"
+            " ORDER BY m.target_path, m.move_id DESC"
+        ),
+        {"ids": list(photo_ids)},
+    )
+    return [Move(**row._mapping) for row in rows]
+
+
+async def filed_assets(
+    session: AsyncSession, photo_ids: Collection[int], root: str
+) -> Sequence[Row[Any]]:
+    """Assets below `root` and those that travel with them: photo_id, leader, path, at, file_hash.
+
+    A companion lies in the folder of its leader, and is led by one of them.
+    """
+    rows = await session.execute(
+        text(
+            "WITH asked AS (SELECT photo_id, final_path, captured_at, file_hash"
+            "  FROM media_assets WHERE photo_id = ANY(:ids) AND duplicate_of IS NULL"
+            "   AND file_hash IS NOT NULL AND starts_with(final_path, :root || '/')"
+            " ), led AS (SELECT a.photo_id, a.final_path, a.file_hash, min(k.photo_id) AS leader"
+            "  FROM asked k JOIN custody_moves km ON km.photo_id = k.photo_id"
+            "  JOIN custody_moves m ON m.group_id = km.group_id AND m.photo_id <> k.photo_id"
+            "  JOIN media_assets a ON a.photo_id = m.photo_id"
+            "  WHERE km.kind IN ('file', 'refile') AND m.kind IN ('file', 'refile')"
+            "   AND a.file_hash IS NOT NULL AND NOT EXISTS"
+            "    (SELECT 1 FROM asked o WHERE o.photo_id = a.photo_id)"
+            "   AND regexp_replace(a.final_path, '/[^/]*$', '')"
+            "     = regexp_replace(k.final_path, '/[^/]*$', '') GROUP BY 1, 2, 3)"
+            " SELECT photo_id, photo_id AS leader, final_path AS path, captured_at AS at, file_hash"
+            " FROM asked UNION ALL"
+            " SELECT photo_id, leader, final_path, NULL, file_hash FROM led ORDER BY 2, 1"
+        ),
+        {"ids": list(photo_ids), "root": root},
+    )
+    return rows.all()
+
+
+async def counts_since(session: AsyncSession, seconds: float) -> Sequence[Row[Any]]:
+    """How many moves of each inbox and kind were recorded in the last seconds."""
+    rows = await session.execute(
+        text(
+            "SELECT inbox, kind, count(*) AS number FROM custody_moves"
+            " WHERE recorded_at > now() - make_interval(secs => :seconds) AND inbox IS NOT NULL"
+            " GROUP BY inbox, kind"
+        ),
+        {"seconds": seconds},
+    )
+    return rows.all()
+
+
+async def set_aside(session: AsyncSession, inbox: str, limit: int) -> Sequence[Row[Any]]:
+    """What of an inbox was set aside, the latest first: source, path, cause, since."""
+    rows = await session.execute(
+        text(
+            "SELECT source_path AS source, target_path AS path, cause, recorded_at AS since"
+            " FROM custody_moves WHERE kind = 'set-aside' AND state IN ('RECORDED', 'RELEASED')"
+            " AND inbox = :inbox ORDER BY move_id DESC LIMIT :limit"
+        ),
+        {"inbox": inbox, "limit": limit},
+    )
+    return rows.all()

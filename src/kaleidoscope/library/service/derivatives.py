@@ -1,0 +1,195 @@
+"""Thumbnails and previews: made in the background, and at once when somebody asks for one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.errors import KaleidoscopeError, NotFound, UnreadableMedia
+from kaleidoscope.kernel.settings import load
+from kaleidoscope.library.outside import derivatives as disk
+from kaleidoscope.library.queries import derivatives as rows
+from kaleidoscope.library.queries.derivatives import Made, Plain
+from kaleidoscope.library.schemas import DerivativeKind as Kind
+from kaleidoscope.library.service.hashing import hash_one
+from kaleidoscope.library.service.history import Happened, note
+from kaleidoscope.library.service.ledger import get
+from kaleidoscope.library.settings import LibrarySettings
+from kaleidoscope.ml.pool import Crashed, Pool, TookTooLong, WorkFailed
+
+AT_ONCE = 100
+
+
+@dataclass(frozen=True)
+class Derivative:
+    """A file that can be shown in a photo's place, and the content that it was made of."""
+
+    path: Path
+    media_type: str
+    file_hash: str
+
+
+async def thumbnail_pending(db: Database) -> dict[str, int]:
+    """Make what is missing, some at a time; answers how many, and how it went.
+
+    An asset whose turn has not come (a failure that waits, a file without a hash) is left for
+    another round. Raises `StorageProblem` where nothing can be written: no photo is to blame.
+    """
+    done = {"thumbnailed": 0, "shared": 0, "failed": 0}
+    after = 0
+    async with db.transaction() as session:
+        assets = await rows.pending(session, after, AT_ONCE)
+    if not assets:
+        return {}
+    await asyncio.to_thread(disk.sweep)
+    async with _pool(load(LibrarySettings).thumbnail_processes) as pool:
+        while assets:
+            for what, number in (await _portion(db, pool, assets)).items():
+                done[what] += number
+            after = assets[-1].photo_id
+            async with db.transaction() as session:
+                assets = await rows.pending(session, after, AT_ONCE)
+    return {what: number for what, number in done.items() if number}
+
+
+async def derivative(db: Database, photo_id: int, kind: Kind) -> Derivative:
+    """An asset's thumbnail or preview, made now where it is missing.
+
+    Raises `NotFound` for an unknown asset and, with the cause, for one that has none.
+    """
+    async with db.transaction() as session:
+        photo = await get(session, photo_id)
+        asset = await rows.one(session, photo_id)
+    try:
+        if asset is None:
+            await hash_one(db, photo_id)
+            async with db.transaction() as session:
+                asset = await rows.one(session, photo_id)
+            if asset is None:
+                raise NotFound("the file has changed since it was scanned")
+        path = disk.path_of(asset.file_hash, kind)
+        if not await asyncio.to_thread(path.is_file):
+            await _make_now(db, asset)
+    except disk.StorageProblem:
+        raise
+    except KaleidoscopeError as error:
+        raise NotFound(
+            f"photo {photo_id} has no {kind}: {error.message}",
+            hint="its history says more",
+            photo_id=photo_id,
+            path=photo.path,
+            cause=error.code,
+        ) from error
+    return Derivative(path, disk.TYPES[kind], asset.file_hash)
+
+
+async def _portion(db: Database, pool: Pool, assets: Sequence[Plain]) -> dict[str, int]:
+    """Some assets: each content once, whoever has it."""
+    first: dict[str, Plain] = {}
+    for asset in assets:
+        first.setdefault(asset.file_hash, asset)
+    made = await asyncio.gather(*[_outcome(pool, asset) for asset in first.values()])
+    outcomes = dict(zip(first, made, strict=True))
+    await _write(db, [(asset, outcomes[asset.file_hash]) for asset in assets])
+    good = sum(isinstance(outcomes[a.file_hash], dict) for a in first.values())
+    bad = sum(isinstance(outcomes[a.file_hash], KaleidoscopeError) for a in assets)
+    return {"thumbnailed": good, "failed": bad, "shared": len(assets) - good - bad}
+
+
+Outcome = dict[str, int | str | None] | KaleidoscopeError | None
+"""What `make` answered; why it could not; None: the derivatives were there already."""
+
+
+async def _outcome(pool: Pool, asset: Plain) -> Outcome:
+    if await asyncio.to_thread(disk.are_made, asset.file_hash):
+        return None
+    task = disk.task_of(
+        asset.path, asset.size, asset.modified_at, asset.media_type, asset.file_hash
+    )
+    try:
+        answer: dict[str, int | str | None] = await pool.run(task, name=asset.path)
+    except disk.StorageProblem:
+        raise
+    except KaleidoscopeError as error:
+        if "path" not in error.fields:  # the pool itself: no photo is to blame
+            raise
+        return error
+    return answer
+
+
+async def _write(db: Database, outcomes: Sequence[tuple[Plain, Outcome]]) -> None:
+    """What came of each, in one transaction."""
+    made, events = {}, []
+    for asset, outcome in outcomes:
+        if isinstance(outcome, KaleidoscopeError):
+            events.append(_failure(asset, outcome))
+            continue
+        told = outcome or {}
+        made[asset.photo_id] = Made(
+            asset.photo_id,
+            asset.file_hash,
+            width=_number(told.get("width")),
+            height=_number(told.get("height")),
+        )
+        detail = {key: told[key] for key in ("bytes", "damage") if told.get(key)}
+        events.append(
+            Happened(
+                asset.photo_id,
+                "thumbnailed",
+                duration_ms=_number(told.get("ms")),
+                detail=detail or None,
+            )
+        )
+    async with db.transaction() as session:
+        new = set(await rows.done(session, list(made.values()))) if made else set()
+        await note(session, [e for e in events if e.outcome == "failed" or e.photo_id in new])
+
+
+async def _make_now(db: Database, asset: Plain) -> None:
+    outcome = await _outcome(_at_hand(), asset)
+    await _write(db, [(asset, outcome)])
+    if isinstance(outcome, KaleidoscopeError):
+        raise outcome
+
+
+def _failure(asset: Plain, error: KaleidoscopeError) -> Happened:
+    """Bad content is for good; what kills decoders is tried a few times; a file away, for ever."""
+    deadly = isinstance(error, Crashed | TookTooLong | WorkFailed)
+    spent = deadly and asset.failures >= load(LibrarySettings).max_retries
+    return Happened(
+        asset.photo_id,
+        "thumbnailed",
+        "failed",
+        error=error.message,
+        code=str(error.fields.get("reason", error.code)),
+        permanent=isinstance(error, UnreadableMedia) or spent,
+    )
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _pool(size: int) -> Pool:
+    settings = load(LibrarySettings)
+    return Pool(
+        "kaleidoscope.library.outside.derivatives:make",
+        size=size,
+        memory=settings.thumbnail_memory,
+        seconds=settings.thumbnail_seconds,
+    )
+
+
+_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
+
+
+def _at_hand() -> Pool:
+    """One child for what is asked for now; it starts with the first wish and ends with us."""
+    loop = asyncio.get_running_loop()
+    if loop not in _pools:
+        _pools[loop] = _pool(1)
+    return _pools[loop]

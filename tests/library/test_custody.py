@@ -1,0 +1,294 @@
+"""Received files are filed; what cannot be is left where it is, with a cause."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from custodian import Custodian, digest, files, jpeg
+from scans import Register, Write
+
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.paths import to_text
+from kaleidoscope.kernel.settings import load
+from kaleidoscope.library import service as library
+
+
+async def test_a_photo_is_filed_by_its_day(custodian: Custodian) -> None:
+    path = custodian.drop("holiday/IMG_1.jpg", jpeg(1))
+    (done,) = await custodian.sweep()
+    assert (done.what, done.path) == ("filed", to_text(path))
+    target = custodian.originals / "2021" / "2021-03-04" / "IMG_1.jpg"
+    assert done.target == to_text(target) and target.read_bytes() == jpeg(1)
+    assert not path.exists()
+    (photo,) = (await custodian.ledger()).values()
+    assert (photo.original_name, photo.original_path) == ("IMG_1.jpg", to_text(path))
+    assert (photo.file_hash, photo.size_bytes) == (digest(target), len(jpeg(1)))
+    assert str(photo.captured_at) == "2021-03-04 05:06:07"
+    assert photo.captured_at_source == "exif:DateTimeOriginal"
+    assert photo.mime_type == "image/jpeg" and photo.modified_at.timestamp() == 1_700_000_000.5
+    assert photo.ingested_at is not None and photo.status == "READY"
+    await custodian.check([jpeg(1)])
+
+
+async def test_names_that_are_taken_get_a_number(custodian: Custodian) -> None:
+    """Also those of one batch, whichever folder of the inbox they come from."""
+    for number in range(5):
+        custodian.drop(f"{number}/IMG_1.jpg", jpeg(number))
+    await custodian.sweep()
+    custodian.drop("IMG_1.jpg", jpeg(7))
+    await custodian.sweep()
+    names = ["IMG_1.jpg", *(f"IMG_1_{n}.jpg" for n in range(1, 6))]
+    assert [p.name for p in files(custodian.originals)] == names
+    await custodian.check([*map(jpeg, range(5)), jpeg(7)])
+
+
+async def test_a_file_of_nobody_is_never_overwritten(custodian: Custodian) -> None:
+    foreign = custodian.originals / "2021" / "2021-03-04" / "IMG_1.jpg"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(b"not in the ledger")
+    custodian.drop("IMG_1.jpg", jpeg(1))
+    await custodian.sweep()
+    assert foreign.read_bytes() == b"not in the ledger"
+    assert foreign.with_name("IMG_1_1.jpg").read_bytes() == jpeg(1)
+
+
+async def test_duplicates_are_set_aside(custodian: Custodian) -> None:
+    custodian.drop("a.jpg", jpeg(1))
+    custodian.drop("b.jpg", jpeg(1))
+    await custodian.sweep()
+    again = custodian.drop("c/d.jpg", jpeg(1))
+    (done,) = await custodian.sweep()
+    assert (done.what, done.target) == (
+        "duplicate",
+        to_text(custodian.duplicates / "c" / "d.jpg"),
+    )
+    assert not again.exists()
+    assert [p.read_bytes() for p in files(custodian.duplicates)] == [jpeg(1)] * 2
+    await custodian.check([jpeg(1)])
+    (first,) = (await custodian.ledger()).values()
+    rows = await custodian.rows("SELECT * FROM custody_moves WHERE kind = 'duplicate'")
+    assert [row.photo_id for row in rows] == [first.photo_id] * 2
+    assert rows[-1].source_path == to_text(again)
+
+
+async def test_duplicates_are_removed_where_that_is_set(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KALEIDOSCOPE_LIBRARY_DUPLICATES", "remove")
+    load.cache_clear()
+    custodian.drop("a.jpg", jpeg(1))
+    custodian.drop("b.jpg", jpeg(1))
+    custodian.drop("b.jpg.xmp", b"<x:xmpmeta/>")
+    done = {o.path: o for o in await custodian.sweep()}
+    assert done[to_text(custodian.inbox / "b.jpg")].what == "duplicate"
+    assert files(custodian.inbox) == []
+    assert [p.name for p in files(custodian.duplicates)] == ["b.jpg.xmp"]
+    await custodian.check([jpeg(1)])
+
+
+async def test_nothing_is_removed_when_the_first_copy_has_rotted(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KALEIDOSCOPE_LIBRARY_DUPLICATES", "remove")
+    load.cache_clear()
+    custodian.drop("a.jpg", jpeg(1))
+    await custodian.sweep()
+    (original,) = files(custodian.originals)
+    rotten = bytearray(jpeg(1))
+    rotten[30] ^= 1
+    original.write_bytes(rotten)
+    copy = custodian.drop("b.jpg", jpeg(1))
+    (done,) = await custodian.sweep()
+    assert copy.read_bytes() == jpeg(1)
+    assert done.cause is not None and str(original) in done.cause
+
+
+async def test_a_first_copy_that_lies_elsewhere_is_hashed_first(
+    custodian: Custodian, write: Write, register: Register
+) -> None:
+    """Indexed in place, and not hashed yet: looks alike, is the same."""
+    sample = library.sample_hash(jpeg(1), b"", len(jpeg(1)))
+    indexed = replace(write("elsewhere/x.jpg", jpeg(1)), sample_hash=sample)
+    (known,) = await register([indexed])
+    custodian.drop("y.jpg", jpeg(1))
+    (done,) = await custodian.sweep()
+    assert (done.what, done.photo_id) == ("duplicate", known.photo_id)
+    assert files(custodian.originals) == []
+
+
+async def test_the_only_copy_is_filed_when_the_first_has_gone(custodian: Custodian) -> None:
+    """What is known of it stays: its row lies elsewhere now."""
+    custodian.drop("a.jpg", jpeg(1))
+    await custodian.sweep()
+    (before,) = (await custodian.ledger()).values()
+    files(custodian.originals)[0].unlink()
+    custodian.drop("b.jpg", jpeg(1))
+    (done,) = await custodian.sweep()
+    assert (done.what, done.photo_id) == ("filed", before.photo_id)
+    assert list(await custodian.ledger()) == ["2021/2021-03-04/b.jpg"]
+    await custodian.check([jpeg(1)])
+
+
+async def test_companions_travel_together(custodian: Custodian) -> None:
+    """RAW, video, edit and sidecars: in the photo's folder, with its number."""
+    taken = custodian.originals / "2021" / "2021-03-04" / "IMG_1234_1-edited.jpg"
+    taken.parent.mkdir(parents=True)
+    taken.with_name("IMG_1234.MOV").write_bytes(b"somebody else's")
+    contents = {
+        "IMG_1234.HEIC": b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + b"1" * 50,
+        "IMG_1234.MOV": b"\0\0\0\x14ftypqt  \0\0\0\0qt  " + b"2" * 50,
+        "IMG_1234.CR2": b"II*\0\x10\0\0\0CR\2\0" + b"3" * 50,
+        "IMG_E1234.JPG": jpeg(4, None),
+        "IMG_1234-edited.jpg": jpeg(5),
+        "IMG_1234.AAE": b"<plist/>",
+        "IMG_1234.HEIC.xmp": b"<x:xmpmeta/>",
+        "IMG_1234.jpg.json": b"{}",
+    }
+    for name, content in contents.items():
+        custodian.drop("phone/" + name, content, 1_614_834_367)
+    await custodian.sweep()
+    assert files(custodian.inbox) == []
+    names = {p.name for p in files(taken.parent)} - {"IMG_1234.MOV"}
+    assert names == {
+        "IMG_1234_1.HEIC",
+        "IMG_1234_1.MOV",
+        "IMG_1234_1.CR2",
+        "IMG_E1234_1.JPG",
+        "IMG_1234_1-edited.jpg",
+        "IMG_1234_1.AAE",
+        "IMG_1234_1.HEIC.xmp",
+        "IMG_1234_1.jpg.json",
+    }
+    assert len(await custodian.ledger()) == 5
+    groups = await custodian.rows("SELECT DISTINCT group_id FROM custody_moves")
+    assert len(groups) == 1
+    sidecars = await custodian.rows("SELECT photo_id FROM custody_moves WHERE kind = 'sidecar'")
+    assert all(row.photo_id for row in sidecars)
+
+
+async def test_a_late_sidecar_finds_its_photo(custodian: Custodian) -> None:
+    custodian.drop("IMG_1.jpg", jpeg(1))
+    await custodian.sweep()
+    custodian.drop("IMG_1.jpg", jpeg(2))
+    await custodian.sweep()
+    custodian.drop("IMG_1.jpg.xmp", b"<x:xmpmeta/>")
+    (done,) = await custodian.sweep()
+    assert done.what == "sidecar"
+    assert [p.name for p in files(custodian.originals)] == [
+        "IMG_1.jpg",
+        "IMG_1_1.jpg",
+        "IMG_1_1.jpg.xmp",
+    ]
+
+
+async def test_what_is_no_photo_is_set_aside_with_a_cause(custodian: Custodian) -> None:
+    custodian.drop("a/notes.txt", b"not a photo")
+    custodian.drop("zero.jpg", b"")
+    custodian.drop("zero2.jpg", b"")
+    custodian.drop("lonely.xmp", b"<x:xmpmeta/>")
+    custodian.drop("photo_without_extension", jpeg(1))
+    done = {Path(o.path).name: o for o in await custodian.sweep()}
+    assert {name: o.what for name, o in done.items()} == {
+        "notes.txt": "set-aside",
+        "zero.jpg": "set-aside",
+        "zero2.jpg": "set-aside",
+        "lonely.xmp": "set-aside",
+        "photo_without_extension": "filed",
+    }
+    assert all(o.cause for o in done.values() if o.what == "set-aside")
+    assert (custodian.set_aside / "a" / "notes.txt").read_bytes() == b"not a photo"
+    assert files(custodian.inbox) == []
+
+
+async def test_any_bytes_in_a_name(custodian: Custodian) -> None:
+    odd = [
+        b"latin1 caf\xe9.jpg",
+        b"new\nline.jpg",
+        b"-rf.jpg",
+        b"looks\\xe9escaped.jpg",
+        b"trailing.jpg ",
+        b"a" * 251 + b".jpg",
+    ]
+    for number, name in enumerate(odd):
+        custodian.drop(name, jpeg(number))
+    custodian.drop(b"again/" + odd[-1], jpeg(50))
+    await custodian.sweep()
+    lying = {os.fsencode(p.name) for p in files(custodian.originals)}
+    assert lying == {*odd, b"a" * 249 + b"_1.jpg"}
+    await custodian.check([*map(jpeg, range(len(odd))), jpeg(50)])
+
+
+async def test_a_hard_link_is_copied(custodian: Custodian) -> None:
+    """Whoever writes through its other name must not alter the original."""
+    outside = custodian.inbox.parent / "outside.jpg"
+    outside.write_bytes(jpeg(1))
+    os.link(outside, custodian.inbox / "a.jpg")
+    await custodian.sweep()
+    outside.write_bytes(b"altered")
+    await custodian.check([jpeg(1)])
+
+
+async def test_rights_to_run_are_taken_away(custodian: Custodian) -> None:
+    custodian.drop("a.jpg", jpeg(1)).chmod(0o4755)
+    custodian.drop("b.jpg", jpeg(2)).chmod(0o444)
+    await custodian.sweep()
+    modes = {p.name: p.stat().st_mode & 0o7777 for p in files(custodian.originals)}
+    assert modes == {"a.jpg": 0o644, "b.jpg": 0o444}
+
+
+async def test_a_file_that_is_being_written_waits(custodian: Custodian) -> None:
+    path = custodian.drop("a.jpg", jpeg(1))
+    custodian.drop("a.jpg.xmp", b"<x:xmpmeta/>")
+    with path.open("ab"):
+        done = await custodian.sweep()
+    assert {(o.what, o.kind) for o in done} == {("left", "busy")}
+    assert len(files(custodian.inbox)) == 2
+    await custodian.sweep()
+    assert sorted(p.name for p in files(custodian.originals)) == ["a.jpg", "a.jpg.xmp"]
+
+
+async def test_facts_that_the_database_refuses_do_not_stop_the_others(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(task: dict[str, object]) -> dict[str, object]:
+        wrong = str(task["path"]).endswith("odd.jpg")
+        return {"width": 10, "candidates": [], "frame_rate": 1e308 if wrong else 1}
+
+    monkeypatch.setattr("kaleidoscope.library.outside.metadata.read_file", odd)
+    monkeypatch.setattr(
+        "kaleidoscope.library.service.planning._not_negative", lambda v: "NaNx" if v == 1e308 else v
+    )
+    custodian.drop("odd.jpg", jpeg(1))
+    custodian.drop("even.jpg", jpeg(2))
+    done = await custodian.sweep()
+    assert [o.what for o in done] == ["filed", "filed"]
+    await custodian.check([jpeg(1), jpeg(2)])
+
+
+async def test_filed_again_by_a_corrected_date(custodian: Custodian, db: Database) -> None:
+    custodian.drop("IMG_1.jpg", jpeg(1))
+    custodian.drop("IMG_1.MOV", b"\0\0\0\x14ftypqt  \0\0\0\0qt  " + b"2" * 50)
+    custodian.drop("IMG_1.xmp", b"<x:xmpmeta/>")
+    await custodian.sweep()
+    photo = (await custodian.ledger())["2021/2021-03-04/IMG_1.jpg"]
+    await custodian.rows(
+        "UPDATE media_assets SET captured_at = '2022-05-06 07:08:09' WHERE photo_id = :id"
+        " RETURNING 1",
+        id=photo.photo_id,
+    )
+    done = await library.refile(db, [photo.photo_id])
+    assert sorted(o.what for o in done) == ["refiled", "refiled", "sidecar"]
+    names = [str(p.relative_to(custodian.originals)) for p in files(custodian.originals)]
+    assert names == [f"2022/2022-05-06/IMG_1.{e}" for e in ("MOV", "jpg", "xmp")]
+    assert set(await custodian.ledger()) == set(names[:2])
+    assert not (custodian.originals / "2021").exists()
+    assert await library.refile(db, [photo.photo_id]) == []
+    await custodian.rows(
+        "UPDATE media_assets SET captured_at = '2023-05-06' WHERE photo_id = :id RETURNING 1",
+        id=photo.photo_id,
+    )
+    await library.refile(db, [photo.photo_id])
+    assert len(files(custodian.originals / "2023" / "2023-05-06")) == 3
