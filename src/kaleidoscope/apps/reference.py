@@ -104,8 +104,9 @@ def _sections() -> list[type[Section]]:
 
 def _plain(value: object) -> str:
     if isinstance(value, (list, tuple)):
-        return ":".join(map(str, value))
-    return str(value).replace(str(Path.home()), "~")
+        return ":".join(map(_plain, value))
+    shown = str(value).replace(str(Path.home()), "~")
+    return shown.replace("\r", "\\r")  # in the name of a file that macOS makes
 
 
 def _columns(table: Table) -> Iterator[str]:
