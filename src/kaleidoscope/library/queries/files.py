@@ -100,15 +100,6 @@ async def known(session: AsyncSession, paths: Sequence[str]) -> list[Known]:
     return [Known(**row._mapping) for row in rows]
 
 
-async def paths_of(session: AsyncSession, photo_ids: Sequence[int]) -> dict[int, str]:
-    """Where these assets lie."""
-    rows = await session.execute(
-        text("SELECT photo_id, final_path AS path FROM media_assets WHERE photo_id = ANY(:ids)"),
-        {"ids": list(photo_ids)},
-    )
-    return {row.photo_id: row.path for row in rows}
-
-
 async def hold(session: AsyncSession, photo_ids: Sequence[int]) -> list[Known]:
     """The same of these rows, which nobody else changes until the transaction ends."""
     rows = await session.execute(
