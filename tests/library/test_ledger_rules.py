@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaleidoscope.library import rules
+from kaleidoscope.library.rules import ledger as rules
 from kaleidoscope.library.settings import LibrarySettings
 
 THEN = datetime(2020, 1, 1, tzinfo=UTC)

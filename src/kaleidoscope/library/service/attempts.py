@@ -19,11 +19,11 @@ from kaleidoscope.bus.publish import publish
 from kaleidoscope.kernel import clock
 from kaleidoscope.kernel.errors import Conflict, NotFound
 from kaleidoscope.kernel.settings import load
-from kaleidoscope.library import rules
 from kaleidoscope.library.events import PhotoProcessed, PhotoToProcess, VideoToRead
 from kaleidoscope.library.ids import PhotoId
 from kaleidoscope.library.queries import attempts, hashes
 from kaleidoscope.library.queries.attempts import Held, Requested
+from kaleidoscope.library.rules import ledger as rules
 from kaleidoscope.library.schemas import (
     AttemptState,
     Problem,

@@ -14,7 +14,6 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.db import Database
-from kaleidoscope.library import rules
 from kaleidoscope.library.ids import PhotoId
 from kaleidoscope.library.models import MAX_PATH_BYTES
 from kaleidoscope.library.outside.files import FileProblem
@@ -22,6 +21,7 @@ from kaleidoscope.library.queries import attempts, hashes
 from kaleidoscope.library.queries import files as rows
 from kaleidoscope.library.queries.files import Known
 from kaleidoscope.library.queries.hashes import Hashed
+from kaleidoscope.library.rules import ledger as rules
 from kaleidoscope.library.schemas import MediaType
 from kaleidoscope.library.service.attempts import request
 from kaleidoscope.library.service.hashing import hash_all, settle

@@ -1,0 +1,1 @@
+"""Decisions of the library: about the ledger (`ledger`) and about dates (`dates`)."""
