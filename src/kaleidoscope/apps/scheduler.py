@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from kaleidoscope.apps import process, registry
 from kaleidoscope.kernel.clock import ClockJob, run_clock
 from kaleidoscope.kernel.db import Database
+from kaleidoscope.library.service import Alarm
 from kaleidoscope.ops.service import Health, Heartbeat
 
 
@@ -21,7 +23,11 @@ async def serve(stop: asyncio.Event) -> None:
     """All clock jobs, and a heart that says which of them fail."""
     rounds = Rounds()
     jobs = [rounds.watched(job) for job in registry.CLOCK]
-    async with registry.database() as db, Heartbeat(db, "scheduler", check=rounds.health):
+
+    async def check() -> Health:
+        return worst(await rounds.health(), await registry.alarms(db))
+
+    async with registry.database() as db, Heartbeat(db, "scheduler", check=check):
         clock = asyncio.create_task(run_clock(db, jobs))
         told = asyncio.create_task(stop.wait())
         await asyncio.wait([clock, told], return_when=asyncio.FIRST_COMPLETED)
@@ -29,6 +35,17 @@ async def serve(stop: asyncio.Event) -> None:
         clock.cancel()
         with suppress(asyncio.CancelledError):
             await clock
+
+
+def worst(health: Health, alarms: Sequence[Alarm]) -> Health:
+    """What the rounds and the rooms say together: the worst of it, with every cause."""
+    if not alarms:
+        return health
+    causes = [alarm.text for alarm in alarms]
+    if health.status != "OK":
+        causes.append(health.task or "")
+    is_error = any(alarm.status == "ERROR" for alarm in alarms)
+    return Health("ERROR" if is_error else "WARNING", "; ".join(causes))
 
 
 class Rounds:

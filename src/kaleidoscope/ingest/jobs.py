@@ -69,6 +69,11 @@ async def run_job(db: Database, transport: Transport, job_id: UUID) -> None:
                 await _estimate(db, job)
                 return
             await _publish_again(db, transport, job_id, left)
+            if frozen := await library.guard(db, job.path):
+                async with db.transaction() as session:
+                    cause = f"{frozen}; `kaleidoscope places list` says what can be done"
+                    await service.fail(session, job_id, cause)
+                return
             await _take_in(db, transport, job)
         except OSError as error:
             # The folder itself: what is wrong below it never comes here.
@@ -99,6 +104,8 @@ async def _alone(db: Database, job_id: UUID) -> AsyncIterator[None]:
 async def _take_in(db: Database, transport: Transport, job: Job) -> None:
     scanned, skipped = 0, Counter[str]()
     most = load(IngestSettings).batches_in_flight
+    async with db.transaction() as session:
+        await library.know_place(session, job.path)
     async with _chunks(job, min(FILES_AT_ONCE, most * job.batch_size)) as chunks:
         async for chunk in chunks:
             scanned += len(chunk.files)
@@ -111,6 +118,7 @@ async def _take_in(db: Database, transport: Transport, job: Job) -> None:
             await _publish(db, transport, batches)
     async with db.transaction() as session:
         await service.end_scan(session, job)
+        await library.count_anew(session, job.path)
     log.info("scanned", job_id=str(job.job_id), found=scanned, skipped=dict(skipped))
 
 

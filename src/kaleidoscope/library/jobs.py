@@ -100,4 +100,6 @@ CLOCK = [
     ClockJob("library.retry_failed", timedelta(seconds=5), retry_failed),
     ClockJob("library.fail_stuck", timedelta(seconds=15), fail_stuck),
     ClockJob("library.hash_pending", timedelta(seconds=30), service.hash_pending),
+    ClockJob("library.watch_places", timedelta(seconds=60), service.watch),
+    ClockJob("library.scrub", timedelta(seconds=60), service.scrub),
 ]

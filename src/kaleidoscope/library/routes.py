@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from kaleidoscope.kernel.web import Session
 from kaleidoscope.library import service
 from kaleidoscope.library.schemas import (
+    Healed,
     MediaType,
     PhotoPage,
+    PlaceDecision,
+    Places,
+    PlaceView,
     Status,
     StatusChange,
     StatusChanged,
@@ -41,3 +45,24 @@ async def update_status(change: StatusChange, session: Session) -> StatusChanged
     `POST /callback/photo-processed`. 409 for a change that the photo's status does not allow.
     """
     return await service.change_status(session, change)
+
+
+@router.post("/api/photos/{photo_id}/heal")
+async def heal(photo_id: int, request: Request) -> Healed:
+    """Put a damaged or missing original back from the backup; the damaged file is kept beside it.
+
+    409 for one that is neither, 404 for one without a copy, 503 when the copy is damaged, too.
+    """
+    return await service.heal(request.app.state.db, photo_id)
+
+
+@router.get("/api/places")
+async def list_places(session: Session) -> Places:
+    """The folders that are watched for vanishing as a whole; a frozen one awaits a decision."""
+    return Places(places=await service.places(session))
+
+
+@router.post("/api/places/{place_id}/decision")
+async def decide(place_id: int, said: PlaceDecision, session: Session) -> PlaceView:
+    """What a person says of a frozen place; acted upon within a minute. 409 unless it is frozen."""
+    return await service.decide(session, place_id, said.decision)

@@ -13,6 +13,7 @@ from kaleidoscope.library.ids import AssetId, PhotoId
 
 Status = Literal["READY", "PROCESSING", "PROCESSED", "FAILED"]
 MediaType = Literal["photo", "video"]
+Decision = Literal["wait", "accept-missing"]
 AttemptState = Literal["started", "already-done", "superseded"]
 
 
@@ -63,6 +64,7 @@ class Photo(BaseModel):
     person_ids: list[int] | None
     duplicate_of: PhotoId | None
     missing_since: datetime | None
+    scrubbed_at: datetime | None
     user_id: UUID | None
     created_at: datetime
     updated_at: datetime
@@ -128,3 +130,40 @@ class StatusChanged(BaseModel):
         description="`started`: done as asked; `already-done`: that attempt had ended before; "
         "`superseded`: another attempt has taken its place."
     )
+
+
+class PlaceView(BaseModel):
+    """A folder that is watched for vanishing as a whole."""
+
+    place_id: int
+    path: str
+    kind: Literal["folder", "originals", "mount"]
+    assets: int = Field(description="Files of the ledger in it, those of inner places left out.")
+    missing: int = Field(description="Of these, those that are gone.")
+    device: str | None = Field(description="The file system it is on when all is well.")
+    frozen_at: datetime | None = Field(description="Null: all is well.")
+    frozen_because: str | None
+    decision: Decision | None = Field(description="What a person said of it last.")
+    last_seen_at: datetime | None = Field(description="When it was last there, and well.")
+
+
+class Places(BaseModel):
+    """The known places."""
+
+    places: list[PlaceView]
+
+
+class PlaceDecision(BaseModel):
+    """What a person says of a frozen place."""
+
+    decision: Decision = Field(
+        description="`wait`: it will come back; `accept-missing`: what is gone is gone."
+    )
+
+
+class Healed(BaseModel):
+    """A file that was put back from the backup."""
+
+    photo_id: PhotoId
+    path: str
+    kept_aside: str | None = Field(description="Where the damaged file lies now, if there was one.")

@@ -147,7 +147,7 @@ async def replace(session: AsyncSession, files: Mapping[int, FileRow]) -> None:
             " missing_since = NULL, width = NULL, height = NULL, duration_seconds = NULL,"
             " frame_rate = NULL, has_errors = false, error_message = NULL, no_faces = NULL,"
             " person_ids = CASE WHEN m.duplicate_of IS NULL THEN person_ids END,"
-            " is_thumbnailed = false, thumbnailed_at = NULL,"
+            " scrubbed_at = NULL, is_thumbnailed = false, thumbnailed_at = NULL,"
             " is_backed_up = false, backed_up_at = NULL"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:sizes AS bigint[]),"
             "  CAST(:times AS timestamptz[]), CAST(:samples AS text[]), CAST(:mimes AS text[]),"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from kaleidoscope.library.outside.files import modified_at
 from kaleidoscope.library.queries.attempts import Held
+from kaleidoscope.library.service.alarms import Alarm, alarms
 from kaleidoscope.library.service.attempts import (
     attempt_result,
     begin_attempt,
@@ -17,6 +18,24 @@ from kaleidoscope.library.service.attempts import (
     reprocess,
     retry_due,
     time_out,
+)
+from kaleidoscope.library.service.copies import (
+    Original,
+    Target,
+    copies_total,
+    copy_pending,
+    count_pending,
+    current_target,
+    forget_copies,
+    has_pending,
+    inventory,
+    mark_of,
+    put_back,
+    relocate,
+    store,
+    unwanted_copies,
+    use_target,
+    verify_copies,
 )
 from kaleidoscope.library.service.hashing import hash_pending
 from kaleidoscope.library.service.history import Happened, note
@@ -34,6 +53,14 @@ from kaleidoscope.library.service.ledger import (
     stream,
     stuck,
 )
+from kaleidoscope.library.service.places import (
+    count_anew,
+    decide,
+    guard,
+    know_place,
+    places,
+    watch,
+)
 from kaleidoscope.library.service.registration import (
     Plan,
     Refused,
@@ -42,39 +69,69 @@ from kaleidoscope.library.service.registration import (
     plan,
     register,
 )
+from kaleidoscope.library.service.scrubbing import count_damaged, damaged, heal, scrub, scrub_some
 
 __all__ = [
+    "Alarm",
     "Happened",
     "Held",
+    "Original",
     "Plan",
     "Refused",
     "Registered",
     "ScannedFile",
+    "Target",
+    "alarms",
     "attempt_result",
     "attempts",
     "begin_attempt",
     "by_path",
     "change_status",
+    "copies_total",
+    "copy_pending",
+    "count_anew",
+    "count_damaged",
     "count_known",
+    "count_pending",
     "counts",
+    "current_target",
+    "damaged",
+    "decide",
     "fail",
     "failed",
     "finish",
+    "forget_copies",
     "get",
     "get_many",
+    "guard",
+    "has_pending",
     "hash_pending",
+    "heal",
+    "inventory",
+    "know_place",
     "lock",
+    "mark_of",
     "modified_at",
     "new_attempt",
     "note",
     "page",
     "photo_ids",
+    "places",
     "plan",
+    "put_back",
     "register",
+    "relocate",
     "reprocess",
     "retry_due",
+    "scrub",
+    "scrub_some",
     "set_person_ids",
+    "store",
     "stream",
     "stuck",
     "time_out",
+    "unwanted_copies",
+    "use_target",
+    "verify_copies",
+    "watch",
 ]
