@@ -107,7 +107,7 @@ def test_killed_while_it_writes_nothing_is_shown(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     assert store.size("a/photo.jpg") is None and list(store.names()) == []
     store.put("a/photo.jpg", b"whole")
-    assert os.listdir(tmp_path / "a") == ["photo.jpg"]
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["photo.jpg"]
 
 
 def test_a_full_disk_is_a_clear_error(folder: Path) -> None:

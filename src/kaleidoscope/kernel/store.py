@@ -23,7 +23,7 @@ CHUNK = 1 << 20
 PART = ".part"
 
 # A file becomes visible when it is closed, whole: nothing needs to be renamed there.
-WHOLE_AT_CLOSE = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "memory"})
+WHOLE_AT_CLOSE = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "adl"})
 
 # The fault of one name, not of the place.
 OF_THE_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
@@ -180,7 +180,7 @@ class UrlStore(Store):
                 f"to reach {url} the library fsspec is needed",
                 hint="pip install 'kaleidoscope[s3]'",
             ) from None
-        given = {"use_listings_cache": False} if scheme in WHOLE_AT_CLOSE - {"memory"} else {}
+        given = {"use_listings_cache": False} if scheme in WHOLE_AT_CLOSE else {}
         try:
             self._fs, root = fsspec.core.url_to_fs(url, **{**given, **options})
         except (ImportError, ValueError) as error:
@@ -217,7 +217,16 @@ class UrlStore(Store):
         with self._explained(name):
             file.close()
             if draft != path:
-                self._fs.mv(draft, path)
+                self._move(draft, path)
+
+    def _move(self, draft: str, path: str) -> None:
+        import fsspec
+
+        if type(self._fs).mv is fsspec.AbstractFileSystem.mv:  # takes "?" in a name for a pattern
+            self._fs.cp_file(draft, path)
+            self._fs.rm_file(draft)
+        else:
+            self._fs.mv(draft, path)
 
     def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
         with self._explained(folder):

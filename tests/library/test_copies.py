@@ -1,0 +1,283 @@
+"""The second copy of originals: once each, read back, never taken on trust."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from backups import originals, rows
+from scans import Register, Write
+
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.errors import Conflict, SettingsError
+from kaleidoscope.kernel.settings import load
+from kaleidoscope.kernel.store import FolderStore, StoreProblem
+from kaleidoscope.library import service as library
+from kaleidoscope.library.rules.places import copy_location
+
+NOW = timedelta(0)
+
+
+@pytest.fixture
+def target(folder: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A second location, in the settings."""
+    place = folder / "second disk"
+    monkeypatch.setenv("KALEIDOSCOPE_BACKUP_TARGET", str(place))
+    load.cache_clear()
+    return place
+
+
+@pytest.fixture
+def take_in(db: Database, write: Write, register: Register) -> Any:
+    """Files in the ledger, hashed: their photo_ids."""
+
+    async def take_in(**contents: bytes) -> dict[str, int]:
+        found = await register([write(f"{name}.jpg", body) for name, body in contents.items()])
+        await library.hash_pending(db)
+        return {Path(one.path).stem: one.photo_id for one in found}
+
+    return take_in
+
+
+async def copy(db: Database) -> dict[str, int]:
+    return await library.copy_pending(db, await library.use_target(db))
+
+
+async def flags(db: Database) -> dict[str, bool]:
+    found = await rows(db, "SELECT filename, is_backed_up, backed_up_at FROM media_assets")
+    assert all(row.is_backed_up == (row.backed_up_at is not None) for row in found)
+    return {row.filename: row.is_backed_up for row in found}
+
+
+async def test_every_original_is_copied_once(db: Database, target: Path, take_in: Any) -> None:
+    await take_in(a=b"one", b=b"two", c=b"one")
+    assert (await copy(db))["copied"] == 2
+    copies = originals(target)
+    assert sorted(copies.values()) == [b"one", b"two"]
+    for name, body in copies.items():
+        assert name.startswith("originals/2023/2023-11-14/")
+        assert hashlib.sha256(body).hexdigest()[:16] in name and name.endswith(".jpg")
+    assert await flags(db) == {"a.jpg": True, "b.jpg": True, "c.jpg": True}
+    assert await copy(db) == {"copied": 0, "bytes": 0, "known": 0, "failed": 0}
+    events = await rows(db, "SELECT outcome FROM asset_events WHERE what = 'backed-up'")
+    assert [event.outcome for event in events] == ["ok"] * 3
+
+
+async def test_a_file_that_is_filed_elsewhere_is_not_copied_again(
+    db: Database, target: Path, take_in: Any, tmp_path: Path
+) -> None:
+    ids = await take_in(a=b"one")
+    await copy(db)
+    before = originals(target)
+    (tmp_path / "a.jpg").rename(tmp_path / "renamed.jpg")
+    await rows(
+        db,
+        "UPDATE media_assets SET final_path = :path, captured_at = '2001-02-03',"
+        " is_backed_up = false, backed_up_at = NULL WHERE photo_id = :id",
+        path=str(tmp_path / "renamed.jpg"),
+        id=ids["a"],
+    )
+    assert (await copy(db))["known"] == 1
+    assert originals(target) == before and await flags(db) == {"a.jpg": True}
+
+
+async def test_a_changed_file_never_passes_for_what_was_taken_in(
+    db: Database, target: Path, take_in: Any, tmp_path: Path
+) -> None:
+    await take_in(a=b"one", b=b"two")
+    (tmp_path / "a.jpg").write_bytes(b"0ne")
+    done = await copy(db)
+    assert (done["copied"], done["failed"]) == (1, 1)
+    assert list(originals(target).values()) == [b"two"]
+    assert await flags(db) == {"a.jpg": False, "b.jpg": True}
+    (problem,) = await rows(db, "SELECT error FROM asset_problems WHERE what = 'backed-up'")
+    assert "not what was taken in" in problem.error
+    assert (await copy(db))["failed"] == 0  # it waits before it is tried again
+    (tmp_path / "a.jpg").write_bytes(b"one")
+    await rows(db, "UPDATE asset_problems SET retry_at = now()")
+    assert (await copy(db))["copied"] == 1
+    assert await rows(db, "SELECT FROM media_assets WHERE has_errors") == []
+
+
+async def test_a_copy_counts_when_it_was_read_back(
+    db: Database, target: Path, take_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that takes everything and keeps something else."""
+    await take_in(a=b"one")
+    write = FolderStore.write
+
+    def forgetful(store: FolderStore, name: str, pieces: Any) -> None:
+        write(store, name, (piece.replace(b"o", b"0") for piece in pieces))
+
+    place = await library.use_target(db)
+    monkeypatch.setattr(FolderStore, "write", forgetful)
+    with pytest.raises(StoreProblem, match="does not give back"):
+        await library.copy_pending(db, place)
+    assert await flags(db) == {"a.jpg": False}
+    monkeypatch.setattr(FolderStore, "write", write)
+    assert (await copy(db))["copied"] == 1
+    assert list(originals(target).values()) == [b"one"]
+
+
+async def test_a_flipped_byte_in_the_backup_is_found_and_mended(
+    db: Database, target: Path, take_in: Any
+) -> None:
+    await take_in(a=b"one", b=b"two")
+    await copy(db)
+    name = next(name for name, body in originals(target).items() if body == b"one")
+    (target / name).write_bytes(b"onf")
+    place = await library.use_target(db)
+    assert (await library.verify_copies(db, place, timedelta(days=1)))["read"] == 0
+    found = await library.verify_copies(db, place, NOW)
+    assert (found["read"], found["damaged"]) == (2, [name])
+    assert await flags(db) == {"a.jpg": False, "b.jpg": True}
+    await rows(db, "UPDATE asset_problems SET retry_at = now()")
+    assert (await copy(db))["copied"] == 1
+    assert originals(target)[name] == b"one" and await flags(db) == {"a.jpg": True, "b.jpg": True}
+    assert (await library.verify_copies(db, place, NOW))["damaged"] == []
+    assert await rows(db, "SELECT FROM asset_problems") == []
+
+
+async def test_a_copy_that_is_gone_is_found(db: Database, target: Path, take_in: Any) -> None:
+    await take_in(a=b"one")
+    await copy(db)
+    (name,) = originals(target)
+    (target / name).unlink()
+    found = await library.verify_copies(db, await library.use_target(db), NOW)
+    assert found["damaged"] == [name]
+
+
+async def test_an_unmounted_target_is_refused(db: Database, target: Path, take_in: Any) -> None:
+    await take_in(a=b"one")
+    await copy(db)
+    target.rename(target.with_name("away"))
+    target.mkdir()
+    await take_in(b=b"two")
+    with pytest.raises(Conflict, match="is its disk not mounted"):
+        await copy(db)
+    assert list(target.iterdir()) == []
+    target.rmdir()
+    target.with_name("away").rename(target)
+    assert (await copy(db))["copied"] == 1
+
+
+async def test_a_new_target_gets_everything(
+    db: Database, target: Path, take_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await take_in(a=b"one", b=b"two")
+    await copy(db)
+    other = target.with_name("third disk")
+    monkeypatch.setenv("KALEIDOSCOPE_BACKUP_TARGET", str(other))
+    load.cache_clear()
+    assert (await copy(db))["copied"] == 2
+    assert originals(other) == originals(target)
+    # Back at the first one, what it has is known.
+    monkeypatch.setenv("KALEIDOSCOPE_BACKUP_TARGET", str(target))
+    load.cache_clear()
+    await take_in(c=b"three")
+    assert (await copy(db))["copied"] == 1
+
+
+async def test_without_a_target(db: Database, data_dir: Path) -> None:
+    with pytest.raises(SettingsError, match="no backup is set up"):
+        await copy(db)
+
+
+async def test_what_is_frozen_or_missing_is_left_alone(
+    db: Database, target: Path, take_in: Any, tmp_path: Path
+) -> None:
+    await take_in(a=b"one", b=b"two")
+    await rows(db, "UPDATE media_assets SET missing_since = now() WHERE filename = 'a.jpg'")
+    await rows(
+        db,
+        "INSERT INTO known_places (path, kind, frozen_at, frozen_because)"
+        " VALUES (:path, 'folder', now(), 'gone')",
+        path=str(tmp_path),
+    )
+    assert (await copy(db))["copied"] == 0
+    assert await rows(db, "SELECT FROM asset_problems") == []
+
+
+def test_names_that_any_disk_can_hold() -> None:
+    digest = "ab" * 32
+    assert copy_location(digest, "IMG_1.JPG", "2023-05-01") == (
+        "originals/2023/2023-05-01/IMG_1.abababababababab.JPG"
+    )
+    assert (
+        copy_location(digest, 'a:b*"c?.jpg', None)
+        == "originals/undated/a_b__c_.abababababababab.jpg"
+    )
+    assert (
+        copy_location(digest, "no ending", None) == "originals/undated/no ending.abababababababab"
+    )
+    assert copy_location(digest, ". .", None) == "originals/undated/unnamed.abababababababab"
+    long = copy_location(digest, "é" * 255 + ".jpeg", None)
+    assert long.endswith(".abababababababab.jpeg") and len(long.encode()) < 255
+
+
+RUN = """
+import asyncio, os, sys
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.library import service as library
+async def main():
+    db = Database(sys.argv[1])
+    target = await library.use_target(db)
+    print("begun", flush=True)
+    await library.copy_pending(db, target)
+    await db.close()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.timeout(600)
+async def test_killed_again_and_again_nothing_is_copied_twice(
+    db: Database, database_url: str, target: Path, take_in: Any
+) -> None:
+    """`kill -9` at random moments: in the end each content is there, once, and whole."""
+    dice = random.Random(int(os.environ.get("KALEIDOSCOPE_TEST_SEED", "7")))
+    contents = {f"p{n}": dice.randbytes(dice.randrange(1, 400_000)) for n in range(80)}
+    await take_in(**contents)
+    kills = 0
+    for _ in range(200):
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUN, database_url], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None and process.stdout.readline() == "begun\n"
+        time.sleep(dice.uniform(0, 0.4))
+        process.kill()
+        process.wait()
+        kills += process.returncode != 0
+        if not await rows(db, "SELECT FROM media_assets WHERE NOT is_backed_up LIMIT 1"):
+            break
+    assert kills > 3
+    assert (await copy(db))["failed"] == 0
+    copies = originals(target)
+    assert sorted(copies.values()) == sorted(contents.values())
+    assert not [path for path in target.rglob("*.part")]
+    assert set((await flags(db)).values()) == {True}
+    assert (await library.verify_copies(db, await library.use_target(db), NOW))["damaged"] == []
+
+
+async def test_killed_between_the_copy_and_its_row(
+    db: Database, target: Path, take_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await take_in(a=b"one")
+    await copy(db)
+    (name,) = originals(target)
+    before = (target / name).stat()
+    await rows(db, "UPDATE backup_copies SET copied_at = NULL, verified_at = NULL")
+    await rows(db, "UPDATE media_assets SET is_backed_up = false, backed_up_at = NULL")
+    # Since then its date was corrected: it is found where it was settled to lie.
+    await rows(db, "UPDATE media_assets SET captured_at = '1999-01-01'")
+    assert (await copy(db))["known"] == 1
+    after = (target / name).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert list(originals(target)) == [name]
