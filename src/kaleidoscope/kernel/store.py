@@ -212,7 +212,8 @@ class UrlStore(Store):
                     file.write(piece)
         except BaseException:
             with suppress(Exception):
-                file.discard()  # closing it would show what has come so far
+                file.discard()
+            file.closed = True  # closing it, even when it is collected, would show what has come
             raise
         with self._explained(name):
             file.close()

@@ -30,7 +30,6 @@ async def alarms(session: AsyncSession) -> list[Alarm]:
     ]
     damaged = await scrubs.count_damaged(session)
     if damaged:
-        found.append(
-            Alarm("WARNING", f"{damaged} originals are damaged: `kaleidoscope library damaged`")
-        )
+        hint = "`kaleidoscope library damaged` lists them"
+        found.append(Alarm("WARNING", f"damaged originals: {damaged} ({hint})"))
     return found

@@ -309,7 +309,9 @@ async def put_back(
     async with db.transaction() as session:
         async for original in inventory(session, target.target_id):
             if original.location is None:
-                if not await asyncio.to_thread(_lies_there, original):
+                if await asyncio.to_thread(_lies_there, original):
+                    done["there"] += 1
+                else:
                     done["without_copy"].append(original.path)
                 continue
             outcome = await asyncio.to_thread(_put_back, target.store, original)

@@ -179,7 +179,7 @@ async def alarms(session: AsyncSession) -> list[Alarm]:
     current = await library.current_target(session)
     totals = await library.copies_total(session, current[0]) if current else {}
     if totals.get("damaged"):
-        found.append(Alarm("WARNING", f"{totals['damaged']} copies in the backup are damaged"))
+        found.append(Alarm("WARNING", f"damaged copies in the backup: {totals['damaged']}"))
     return found
 
 
