@@ -108,7 +108,7 @@ class FolderStore(Store):
     def write(self, name: str, pieces: Iterable[bytes]) -> None:
         path = self._path(name)
         draft = path.with_name(path.name + PART)
-        with self._explained(name):
+        with self._explained(name, is_reading=False):
             _make_folders(path.parent)
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
@@ -158,11 +158,13 @@ class FolderStore(Store):
         return self._root / name
 
     @contextmanager
-    def _explained(self, name: str) -> Iterator[None]:
+    def _explained(self, name: str, *, is_reading: bool = True) -> Iterator[None]:
         try:
             yield
-        except FileNotFoundError:
-            raise
+        except FileNotFoundError as error:
+            if is_reading:
+                raise
+            raise _problem(self.url, name, error) from error
         except OSError as error:
             raise _problem(self.url, name, error) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 from kaleidoscope.kernel.clock import ClockJob
@@ -38,7 +39,7 @@ async def copy_originals(db: Database) -> object:
     async with db.transaction() as session:
         if not await library.has_pending(session):
             return None
-    if not await _is_due(db, "backup_runs", "originals", every):
+    if not await _is_due(db, "backup_runs", ("originals",), every):
         return None
     return await service.copy_originals(db)
 
@@ -48,10 +49,11 @@ async def copy_database(db: Database) -> object:
     settings = load(BackupSettings)
     if not settings.target:
         return None
-    if await _is_due(db, "backup_runs", "database", timedelta(hours=settings.database_hours)):
+    if await _is_due(db, "backup_runs", ("database",), timedelta(hours=settings.database_hours)):
         return await service.copy_database(db)
     own = await asyncio.to_thread(databases.is_our_own, db.url)
-    if own and await _is_due(db, "backup_runs", "log", timedelta(minutes=settings.log_minutes)):
+    every = timedelta(minutes=settings.log_minutes)
+    if own and await _is_due(db, "backup_runs", ("log", "database"), every):
         return await service.copy_log(db)
     return None
 
@@ -59,7 +61,7 @@ async def copy_database(db: Database) -> object:
 async def verify_copies(db: Database) -> object:
     """Read back, once a day, the copies whose turn it is."""
     settings = load(BackupSettings)
-    if not settings.target or not await _is_due(db, "backup_runs", "verify", DAY):
+    if not settings.target or not await _is_due(db, "backup_runs", ("verify",), DAY):
         return None
     return await service.verify(db, timedelta(days=settings.verify_days))
 
@@ -80,7 +82,7 @@ async def restore_drill(db: Database) -> object:
 async def vacuum(db: Database) -> object:
     """VACUUM ANALYZE, weekly."""
     every = timedelta(days=load(UpkeepSettings).vacuum_days)
-    if not await _is_due(db, "maintenance_runs", "vacuum", every, LATER):
+    if not await _is_due(db, "maintenance_runs", ("vacuum",), every, LATER):
         return None
     return await service.vacuum(db)
 
@@ -88,16 +90,16 @@ async def vacuum(db: Database) -> object:
 async def reindex(db: Database) -> object:
     """REINDEX, monthly."""
     every = timedelta(days=load(UpkeepSettings).reindex_days)
-    if not await _is_due(db, "maintenance_runs", "reindex", every, LATER):
+    if not await _is_due(db, "maintenance_runs", ("reindex",), every, LATER):
         return None
     return await service.reindex(db)
 
 
 async def _is_due(
-    db: Database, table: Table, kind: str, every: timedelta, again: timedelta = SOON
+    db: Database, table: Table, kinds: Sequence[str], every: timedelta, again: timedelta = SOON
 ) -> bool:
     async with db.transaction() as session:
-        return await queries.is_due(session, table, kind, every, again)
+        return await queries.is_due(session, table, kinds, every, again)
 
 
 CLOCK = [

@@ -42,17 +42,18 @@ async def finish(
 
 
 async def is_due(
-    session: AsyncSession, table: Table, kind: str, age: timedelta, again: timedelta
+    session: AsyncSession, table: Table, kinds: Sequence[str], age: timedelta, again: timedelta
 ) -> bool:
-    """Whether the last good run began at least `age` ago, and the last one at least `again`."""
+    """Whether the last good run of these kinds began at least `age` ago, and the last one at least
+    `again`."""
     found = await session.execute(
         text(
             "SELECT coalesce(max(started_at) FILTER (WHERE finished_at IS NOT NULL"
             "  AND error IS NULL) <= now() - CAST(:age AS interval), true)"
             " AND coalesce(max(started_at) <= now() - CAST(:again AS interval), true)"
-            f" FROM {table} WHERE kind = :kind"
+            f" FROM {table} WHERE kind = ANY(:kinds)"
         ),
-        {"kind": kind, "age": age, "again": min(age, again)},
+        {"kinds": list(kinds), "age": age, "again": min(age, again)},
     )
     return bool(found.scalar_one())
 

@@ -38,7 +38,7 @@ async def back_up(
     """
     originals = await copy_originals(db, new_target=new_target, progress=progress)
     async with db.transaction() as session:
-        is_due = await queries.is_due(session, "backup_runs", "database", _hours(), EVERYTHING)
+        is_due = await queries.is_due(session, "backup_runs", ("database",), _hours(), EVERYTHING)
     if full or is_due or not await asyncio.to_thread(databases.is_our_own, db.url):
         return {"originals": originals, "database": await copy_database(db)}
     return {"originals": originals, "database": await copy_log(db)}
