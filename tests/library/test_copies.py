@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import random
@@ -237,6 +238,16 @@ asyncio.run(main())
 """
 
 
+def _run_and_kill(url: str, seconds: float) -> bool:
+    """Whether it was still at work."""
+    command = [sys.executable, "-c", RUN, url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "begun\n"
+        time.sleep(seconds)
+        process.kill()
+    return process.returncode != 0
+
+
 @pytest.mark.timeout(600)
 async def test_killed_again_and_again_nothing_is_copied_twice(
     db: Database, database_url: str, target: Path, take_in: Any
@@ -247,21 +258,14 @@ async def test_killed_again_and_again_nothing_is_copied_twice(
     await take_in(**contents)
     kills = 0
     for _ in range(200):
-        process = subprocess.Popen(
-            [sys.executable, "-c", RUN, database_url], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None and process.stdout.readline() == "begun\n"
-        time.sleep(dice.uniform(0, 0.4))
-        process.kill()
-        process.wait()
-        kills += process.returncode != 0
+        kills += await asyncio.to_thread(_run_and_kill, database_url, dice.uniform(0, 0.4))
         if not await rows(db, "SELECT FROM media_assets WHERE NOT is_backed_up LIMIT 1"):
             break
     assert kills > 3
     assert (await copy(db))["failed"] == 0
     copies = originals(target)
     assert sorted(copies.values()) == sorted(contents.values())
-    assert not [path for path in target.rglob("*.part")]
+    assert not list(target.rglob("*.part"))
     assert set((await flags(db)).values()) == {True}
     assert (await library.verify_copies(db, await library.use_target(db), NOW))["damaged"] == []
 

@@ -243,6 +243,10 @@ def mounted(tmp_path: Path) -> Iterator[Any]:
         subprocess.run(["umount", "-l", point], capture_output=True)
 
 
+def unmount(point: Path) -> None:
+    subprocess.run(["umount", point], check=True)
+
+
 @pytest.mark.parametrize("kind", ["tmpfs", "bind"])
 @pytest.mark.parametrize("where", ["photos", "photos/nas"])
 async def test_an_unmounted_place_freezes(
@@ -262,7 +266,7 @@ async def test_an_unmounted_place_freezes(
     async with db.transaction() as session:
         await library.know_place(session, str(tmp_path / "photos"))
     assert await look(db) == {}
-    subprocess.run(["umount", point], check=True)
+    unmount(point)
     assert await look(db) == {"frozen": 1}
     assert await missing(db) == []
     async with db.transaction() as session:
@@ -280,7 +284,7 @@ async def test_another_disk_at_the_same_place_freezes(
     point = tmp_path / "photos"
     mounted(point, "-t", "tmpfs", "tmpfs")
     await take_in(6)
-    subprocess.run(["umount", point], check=True)
+    unmount(point)
     (point / "something").write_text("else")
     assert await look(db) == {"frozen": 1}
     assert "on another device" in (await state(db)).frozen_because

@@ -44,7 +44,7 @@ class Household:
         """Files with their rows, each with a face and a person of its name."""
         scanned = []
         for name in names:
-            path = Path(os.fsdecode(os.path.join(os.fsencode(self.folder), os.fsencode(name))))
+            path = self.folder / os.fsdecode(name)
             path.parent.mkdir(parents=True, exist_ok=True)
             body = os.fsencode(name) * 1000
             path.write_bytes(body)

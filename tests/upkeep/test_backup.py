@@ -181,8 +181,11 @@ async def test_plain_tools_read_it(home: Household) -> None:
         " WHERE f.photo_id = m.photo_id)"
     )
     await service.back_up(home.db)
-    done = subprocess.run(
-        ["sha256sum", "--quiet", "--strict", "-c", "SHA256SUMS"], cwd=home.disk, capture_output=True
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["sha256sum", "--quiet", "--strict", "-c", "SHA256SUMS"],
+        cwd=home.disk,
+        capture_output=True,
     )
     assert done.returncode == 0, done.stderr
     with (home.disk / "originals.csv").open(encoding="utf-8", newline="") as file:
