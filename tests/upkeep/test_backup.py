@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import os
+import random
 import shutil
 import subprocess
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -48,6 +52,7 @@ async def living(home: Household, data: Path) -> tuple[EmbeddedPostgres, Househo
 async def test_there_and_back(home: Household) -> None:
     """Bar 5 without the services: library and database deleted, all comes back as it was."""
     await home.take_in(*NAMES)
+    await home.rows("UPDATE media_assets SET is_thumbnailed = true, thumbnailed_at = now()")
     done = await service.back_up(home.db)
     assert done["originals"]["copied"] == 4 and done["database"]["segments"] >= 1
     before = await home.manifest()
@@ -61,6 +66,7 @@ async def test_there_and_back(home: Household) -> None:
     server, back = await living(home, home.data)
     try:
         assert await back.manifest() == before
+        assert await back.rows("SELECT FROM media_assets WHERE is_thumbnailed") == []
         # And the next backup knows what is there: the whole database anew, no original.
         again = await service.back_up(back.db, full=True)
         assert again["originals"]["copied"] == 0
@@ -313,6 +319,52 @@ async def test_killed_while_the_database_is_copied(
     assert (restored.originals, restored.persons) == (2, 2)
 
 
+RUN = """
+import asyncio, sys
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.upkeep import service
+async def main():
+    db = Database(sys.argv[1])
+    print("begun", flush=True)
+    await service.back_up(db, full=True)
+    await db.close()
+asyncio.run(main())
+"""
+
+
+def _run_and_kill(url: str, seconds: float) -> bool:
+    """Whether it was still at work."""
+    command = [sys.executable, "-c", RUN, url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "begun\n"
+        time.sleep(seconds)
+        process.kill()
+    return process.returncode != 0
+
+
+async def test_killed_at_random_while_everything_is_copied(home: Household) -> None:
+    """`kill -9`: every copy of the database that looks whole is, and the last one has it all."""
+    dice = random.Random(int(os.environ.get("KALEIDOSCOPE_TEST_SEED", "7")))
+    kills = 0
+    for number in range(8):
+        await home.take_in(f"photos/{number}.jpg")
+        kills += await asyncio.to_thread(_run_and_kill, home.db.url, dice.uniform(0.1, 3))
+    assert kills > 2
+    while True:  # a receiver of a run that was killed may still be at it
+        try:
+            await service.back_up(home.db, full=True)
+            break
+        except DatabaseError as error:
+            assert "is active" in error.message
+            await asyncio.sleep(0.5)
+    store = FolderStore(home.disk)
+    for manifest in await asyncio.to_thread(databases.complete, store):
+        assert await asyncio.to_thread(databases.damaged_files, store, manifest) == []
+    assert len(list((home.disk / "originals").rglob("*.jpg"))) == 8
+    restored, _ = await restore(home, home.folder / "other")
+    assert (restored.originals, restored.there, restored.failed) == (8, 8, {})
+
+
 # -- by the clock
 
 
@@ -357,6 +409,15 @@ async def test_without_a_target_the_clock_does_nothing(home: Household) -> None:
         assert not await job.run(home.db)
     assert await home.rows("SELECT FROM backup_runs") == []
     assert (await service.status(home.db)).target is None
+
+
+async def test_without_a_target_the_server_keeps_no_log(home: Household) -> None:
+    await home.take_in("photos/a.jpg")
+    await service.back_up(home.db)
+    assert len(await home.rows("SELECT FROM pg_replication_slots")) == 1
+    home.set(BACKUP_TARGET="")
+    await jobs.copy_database(home.db)
+    assert await home.rows("SELECT FROM pg_replication_slots") == []
 
 
 # -- pruning

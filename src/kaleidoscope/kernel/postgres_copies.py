@@ -89,16 +89,6 @@ def keep_log(url: str) -> bool:
         return False
 
 
-def drop_kept_log(url: str) -> None:
-    """Let the server throw its log away again."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
-            " WHERE slot_name = %s AND NOT active",
-            [SLOT],
-        )
-
-
 def receive_log(url: str, folder: Path) -> list[Path]:
     """End the segment that is being written, and receive all that is finished into `folder`.
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from kaleidoscope.kernel.clock import ClockJob
 from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.postgres_copies import SLOT
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service as library
 from kaleidoscope.library.settings import BackupSettings
@@ -48,7 +49,8 @@ async def copy_database(db: Database) -> object:
     """Copy the whole database daily, and of our own server every few minutes what is new."""
     settings = load(BackupSettings)
     if not settings.target:
-        return None
+        async with db.transaction() as session:  # nobody fetches what it keeps
+            return await queries.drop_slot(session, SLOT)
     if await _is_due(db, "backup_runs", ("database",), timedelta(hours=settings.database_hours)):
         return await service.copy_database(db)
     own = await asyncio.to_thread(databases.is_our_own, db.url)

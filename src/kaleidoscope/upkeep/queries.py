@@ -130,6 +130,18 @@ async def server_version(session: AsyncSession) -> int:
     return int(found.scalar_one())
 
 
+async def drop_slot(session: AsyncSession, name: str) -> int:
+    """Let the server keep no log for a receiver that comes no more; how many there were."""
+    rows = await session.execute(
+        text(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+            " WHERE slot_name = :name AND NOT active"
+        ),
+        {"name": name},
+    )
+    return len(rows.all())
+
+
 async def tables(session: AsyncSession) -> list[str]:
     """Our tables."""
     rows = await session.execute(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -256,22 +256,32 @@ async def forget(session: AsyncSession, target_id: UUID, hashes: Collection[str]
     )
 
 
-async def inventory(session: AsyncSession, target_id: UUID | None) -> AsyncIterator[Row[Any]]:
-    """Every asset with where its copy lies, by a cursor of the server, in the order of ids."""
-    rows = await session.stream(
+async def inventory(
+    session: AsyncSession, target_id: UUID | None, after: int, limit: int
+) -> Sequence[Row[Any]]:
+    """The next assets with where their copies lie, in the order of ids."""
+    rows = await session.execute(
         text(
-            "SELECT m.photo_id, m.final_path AS path, m.path_bytes AS raw, m.original_name,"
-            " m.size_bytes AS size, m.file_hash, m.modified_at, m.captured_at,"
-            " m.missing_since IS NOT NULL AS missing, m.duplicate_of, m.person_ids,"
+            "SELECT m.photo_id, m.final_path AS path, m.original_name, m.size_bytes AS size,"
+            " m.file_hash, m.modified_at, m.captured_at, m.person_ids,"
             " CASE WHEN c.copied_at IS NOT NULL THEN c.location END AS location"
             " FROM media_assets m LEFT JOIN backup_copies c"
-            "  ON c.file_hash = m.file_hash AND c.target_id = :target ORDER BY m.photo_id"
+            "  ON c.file_hash = m.file_hash AND c.target_id = :target"
+            " WHERE m.photo_id > :after ORDER BY m.photo_id LIMIT :limit"
         ),
-        {"target": target_id},
-        execution_options={"yield_per": 1000},
+        {"target": target_id, "after": after, "limit": limit},
     )
-    async for row in rows:
-        yield row
+    return rows.all()
+
+
+async def forget_derivatives(session: AsyncSession) -> None:
+    """No thumbnail is there any more: each is to be made anew."""
+    await session.execute(
+        text(
+            "UPDATE media_assets SET is_thumbnailed = false, thumbnailed_at = NULL"
+            " WHERE is_thumbnailed"
+        )
+    )
 
 
 async def relocate(session: AsyncSession, old: str, new: str) -> int:

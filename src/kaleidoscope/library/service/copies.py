@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -32,6 +32,7 @@ from kaleidoscope.library.service.history import Happened, note
 from kaleidoscope.library.settings import BackupSettings
 
 AT_ONCE = 100
+INVENTORY_AT_ONCE = 1000
 MARK = "kaleidoscope-backup.json"
 
 Progress = Callable[[int, int, str], None]
@@ -57,7 +58,6 @@ class Original:
     file_hash: str | None
     modified_at: Any
     captured_at: Any
-    missing: bool
     person_ids: list[int]
     location: str | None
 
@@ -271,21 +271,14 @@ async def current_target(session: AsyncSession) -> tuple[UUID, str] | None:
     return None
 
 
-async def inventory(session: AsyncSession, target_id: UUID | None) -> AsyncIterator[Original]:
-    """Every original with where its copy lies."""
-    async for row in rows.inventory(session, target_id):
-        yield Original(
-            row.photo_id,
-            row.path,
-            row.original_name,
-            row.size,
-            row.file_hash,
-            row.modified_at,
-            row.captured_at,
-            row.missing,
-            row.person_ids or [],
-            row.location,
-        )
+async def inventory(
+    session: AsyncSession, target_id: UUID | None, after: int = 0
+) -> list[Original]:
+    """The next originals with where their copies lie, in the order of their numbers."""
+    return [
+        Original(**{**row._mapping, "person_ids": row.person_ids or []})
+        for row in await rows.inventory(session, target_id, after, INVENTORY_AT_ONCE)
+    ]
 
 
 async def unwanted_copies(session: AsyncSession, target_id: UUID) -> list[Copy]:
@@ -306,47 +299,46 @@ async def put_back(
     Answers how many were restored, were there, and why others could not be.
     """
     done: dict[str, Any] = {"restored": 0, "there": 0, "without_copy": [], "failed": {}}
-    async with db.transaction() as session:
-        async for original in inventory(session, target.target_id):
-            if original.location is None:
-                if await asyncio.to_thread(_lies_there, original):
-                    done["there"] += 1
-                else:
-                    done["without_copy"].append(original.path)
-                continue
+    after = 0
+    while True:
+        async with db.transaction() as session:
+            originals = await inventory(session, target.target_id, after)
+        if not originals:
+            return done
+        after = originals[-1].photo_id
+        for original in originals:
             outcome = await asyncio.to_thread(_put_back, target.store, original)
-            if isinstance(outcome, str):
-                done["failed"][original.path] = outcome
+            if outcome in ("restored", "there"):
+                done[outcome] += 1
+            elif outcome == "without copy":
+                done["without_copy"].append(original.path)
             else:
-                done["restored" if outcome else "there"] += 1
+                done["failed"][original.path] = outcome
             progress(1, original.size, original.path)
-    return done
 
 
-def _lies_there(original: Original) -> bool:
+def _put_back(place: Store, original: Original) -> str:
+    """`restored`, `there`, `without copy`, or why it could not be put back."""
     try:
-        digest = disk.content_hash(original.path)
-    except OSError:
-        return False
-    return original.file_hash in (None, digest)
-
-
-def _put_back(place: Store, original: Original) -> bool | str:
-    """True: it is there again; False: it was there; else why not."""
-    assert original.location is not None and original.file_hash is not None
-    try:
-        if disk.content_hash(original.path) == original.file_hash:
-            return False
+        if disk.content_hash(original.path) == original.file_hash or original.file_hash is None:
+            return "there"
         return "another file lies there"
     except OSError:
         pass
+    if original.location is None or original.file_hash is None:
+        return "without copy"
     try:
         disk.fetch(
             place, original.location, original.path, original.file_hash, original.modified_at
         )
     except FileProblem as problem:
         return str(problem)
-    return True
+    return "restored"
+
+
+async def forget_derivatives(session: AsyncSession) -> None:
+    """Thumbnails are not in the backup: after a restore each is made anew."""
+    await rows.forget_derivatives(session)
 
 
 async def relocate(session: AsyncSession, old: str, new: str) -> int:

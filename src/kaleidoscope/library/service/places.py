@@ -77,16 +77,19 @@ async def watch(db: Database) -> dict[str, int]:
 
     Answers how many files are newly missing and found again, and how many places are frozen.
     """
-    await _know_more(db)
     async with db.transaction() as session:
         known = await rows.all_places(session)
-        counts = await rows.counts(session)
+        due = [place for place in known if await rows.is_due(session, place.place_id, _age(place))]
+    if due or not known:
+        await _know_more(db)
+        async with db.transaction() as session:
+            known = await rows.all_places(session)
     done = {"missing": 0, "found": 0, "frozen": 0}
     for place in known:
-        there = counts.get(place.place_id, (0, 0))[0]
-        for what, number in (await _look_after(db, place, there)).items():
+        for what, number in (await _look_after(db, place)).items():
             done[what] += number
-    done["found"] += await _reunite(db)
+    if due:
+        done["found"] += await _reunite(db)
     return {what: number for what, number in done.items() if number}
 
 
@@ -97,13 +100,12 @@ async def guard(db: Database, folder: str) -> str | None:
     """
     async with db.transaction() as session:
         known = await rows.all_places(session)
-        counts = await rows.counts(session)
     refusal = None
     for place in known:
         holds, held = _is_below(folder, place.path), _is_below(place.path, folder)
         if not holds and not held:
             continue
-        why = await _unwell(place, sum(counts.get(place.place_id, (0, 0))))
+        why = await _unwell(db, place)
         if why is not None and place.decision != "accept-missing":
             await _freeze(db, place, why, counted=False)
             refusal = f"{place.path} is frozen: {why}" if holds else refusal
@@ -123,28 +125,30 @@ async def count_anew(session: AsyncSession, folder: str) -> None:
 # -- one place
 
 
-async def _look_after(db: Database, place: Place, there: int) -> dict[str, int]:
+async def _look_after(db: Database, place: Place) -> dict[str, int]:
     accepted = place.frozen_at is not None and place.decision == "accept-missing"
-    why = await _unwell(place, there)
+    why = await _unwell(db, place)
     if why is not None and not accepted:
         await _freeze(db, place, why, counted=False)
         return {"frozen": 1}
-    settings = load(LibrarySettings)
-    age = timedelta(hours=settings.presence_hours)
-    if place.frozen_at is not None:
-        age = min(age, FROZEN_AGAIN_AFTER)
     async with db.transaction() as session:
-        is_due = await rows.is_due(session, place.place_id, age)
+        is_due = await rows.is_due(session, place.place_id, _age(place))
         if not is_due and place.frozen_at is None:
             await rows.thaw(session, place.place_id, await _device(place), counted=False)
     if not is_due:
         return {"frozen": 1} if place.frozen_at is not None else {}
-    gone, back = await _count(db, place)
-    why = rules.too_many(len(gone), there, settings) or await _unwell(place, there)
+    gone, back, there = await _count(db, place)
+    why = rules.too_many(len(gone), there, load(LibrarySettings)) or await _unwell(db, place)
     if why is not None and not accepted:
         await _freeze(db, place, why, counted=True)
         return {"frozen": 1}
     return await _settle(db, place, gone, back)
+
+
+def _age(place: Place) -> timedelta:
+    """After what time a place's files are looked for again."""
+    usual = timedelta(hours=load(LibrarySettings).presence_hours)
+    return usual if place.frozen_at is None else min(usual, FROZEN_AGAIN_AFTER)
 
 
 async def _settle(
@@ -170,28 +174,35 @@ async def _settle(
     return {"missing": len(missing), "found": len(found)}
 
 
-async def _count(db: Database, place: Place) -> tuple[dict[int, str], list[int]]:
+async def _count(db: Database, place: Place) -> tuple[dict[int, str], list[int], int]:
     """Files that were there and are gone, each with its path; files that were missing and are
-    there. A file of which the system does not say is neither."""
+    there; and how many were there. A file of which the system does not say is not gone."""
     gone: dict[int, str] = {}
     back: list[int] = []
-    after = 0
+    after = there = 0
     while True:
         async with db.transaction() as session:
             files = await rows.files(session, place.place_id, after, AT_ONCE)
         if not files:
-            return gone, back
+            return gone, back, there
         after = files[-1].photo_id
         states = await asyncio.to_thread(disk.state_of_files, [file.path for file in files])
         for file, state in zip(files, states, strict=True):
+            there += not file.missing
             if state == "gone" and not file.missing:
                 gone[file.photo_id] = file.path
             elif state == "there" and file.missing:
                 back.append(file.photo_id)
 
 
-async def _unwell(place: Place, files: int) -> str | None:
-    return rules.unwell(await asyncio.to_thread(disk.look_at, place.path), place.device, files)
+async def _unwell(db: Database, place: Place) -> str | None:
+    """Why a place is not itself; its files are counted only when it looks like that."""
+    seen = await asyncio.to_thread(disk.look_at, place.path)
+    if rules.unwell(seen, place.device, 1) is None:
+        return None
+    async with db.transaction() as session:
+        counts = await rows.counts(session)
+    return rules.unwell(seen, place.device, counts.get(place.place_id, (0, 0))[0])
 
 
 async def _device(place: Place) -> str | None:

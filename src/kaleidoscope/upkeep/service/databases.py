@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -79,8 +80,7 @@ def newest(store: Store, name: str | None = None) -> Manifest:
 
 async def copy(db: Database, store: Store, target_id: UUID) -> Manifest:
     """Copy the database, with an inventory of all originals; whole or not at all."""
-    staging = data_dir() / "backup-staging" / "database"
-    await asyncio.to_thread(_empty, staging)
+    staging = await asyncio.to_thread(_new_folder, data_dir() / "backup-staging" / "database")
     made_at = datetime.now(UTC)
     name = f"{made_at:%Y%m%dT%H%M%SZ}"
     own = await asyncio.to_thread(is_our_own, db.url)
@@ -213,18 +213,21 @@ async def _write_inventory(session: AsyncSession, target_id: UUID, folder: Path)
             ["path", "sha256", "copy", "bytes", "original_name", "captured_at", "people"]
         )
         summed: set[str] = set()
-        async for original in library.inventory(session, target_id):
-            shown = "; ".join(names[i] for i in original.person_ids if i in names)
-            writer.writerow(
-                [
-                    *(original.path, original.file_hash or "", original.location or ""),
-                    *(original.size, original.original_name, original.captured_at or "", shown),
-                ]
-            )
-            number += 1
-            if original.location and original.location not in summed:
-                summed.add(original.location)
-                sums.write(f"{original.file_hash}  {original.location}\n")
+        after = 0
+        while originals := await library.inventory(session, target_id, after):
+            after = originals[-1].photo_id
+            number += len(originals)
+            for original in originals:
+                shown = "; ".join(names[i] for i in original.person_ids if i in names)
+                writer.writerow(
+                    [
+                        *(original.path, original.file_hash or "", original.location or ""),
+                        *(original.size, original.original_name, original.captured_at or "", shown),
+                    ]
+                )
+                if original.location and original.location not in summed:
+                    summed.add(original.location)
+                    sums.write(f"{original.file_hash}  {original.location}\n")
     return number
 
 
@@ -283,6 +286,11 @@ def _pieces(path: Path) -> Iterator[bytes]:
             yield piece
 
 
-def _empty(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-    folder.mkdir(parents=True, mode=0o700)
+def _new_folder(parent: Path) -> Path:
+    """A new folder; those of runs that were killed are deleted.
+
+    Never one of these again: a program that such a run has started may still write into it.
+    """
+    shutil.rmtree(parent, ignore_errors=True)
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Path(tempfile.mkdtemp(dir=parent))

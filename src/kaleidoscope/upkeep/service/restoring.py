@@ -68,8 +68,9 @@ async def restore(
         db = Database(address)
         try:
             here = to_text(data_dir())
-            if here != manifest.data_dir:
-                async with db.transaction() as session:
+            async with db.transaction() as session:
+                await library.forget_derivatives(session)
+                if here != manifest.data_dir:
                     await library.relocate(session, manifest.data_dir, here)
             tell("the originals")
             done = await library.put_back(db, Target(store, target_id), progress)
