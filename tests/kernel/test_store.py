@@ -16,18 +16,6 @@ from kaleidoscope.kernel.errors import SettingsError
 from kaleidoscope.kernel.store import FolderStore, Store, StoreProblem, open_store
 
 
-@pytest.fixture(scope="session")
-def s3() -> Iterator[dict[str, str]]:
-    """The options that reach a local S3."""
-    moto = pytest.importorskip("moto.server", reason="moto is not installed")
-    pytest.importorskip("s3fs", reason="s3fs is not installed")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield {"endpoint_url": f"http://{host}:{port}", "key": "test", "secret": "test"}
-    server.stop()
-
-
 @pytest.fixture(params=["folder", "file://", "memory://", "local-fsspec", "s3://"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "folder":
@@ -55,6 +43,7 @@ def test_what_is_written_is_there(store: Store) -> None:
     assert sorted(store.names()) == [("a/b c/é?.jpg", 5), ("a/empty", 0)]
     assert list(store.names("a/b c")) == [("a/b c/é?.jpg", 5)]
     assert list(store.names("nothing")) == []
+    assert (store.folders("a"), store.folders("nothing")) == (["b c"], [])
     store.put("a/empty", b"no more")
     assert store.get("a/empty") == b"no more"
 
@@ -84,6 +73,12 @@ def test_a_write_that_fails_leaves_all_as_it_was(store: Store) -> None:
             store.write(name, broken())
     assert list(store.names()) == [("kept", 6)]
     assert store.get("kept") == b"before"
+
+
+def test_what_is_private_is_for_its_owner_alone(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.put("a", b"1", private=True)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
 
 
 KILLED = """

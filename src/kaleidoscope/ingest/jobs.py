@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID
 
 import structlog
@@ -33,6 +34,7 @@ from kaleidoscope.kernel.paths import to_bytes
 from kaleidoscope.kernel.settings import data_dir, load
 from kaleidoscope.library import service as library
 from kaleidoscope.library.events import PhotoProcessed
+from kaleidoscope.library.settings import BackupSettings
 
 log = structlog.get_logger(__name__)
 
@@ -124,7 +126,9 @@ async def _take_in(db: Database, transport: Transport, job: Job) -> None:
 
 @asynccontextmanager
 async def _chunks(job: Job, size: int) -> AsyncIterator[AsyncIterator[Chunk]]:
-    wanted = Filter.of(load(IngestSettings), data_dir())
+    backup = load(BackupSettings).target  # its copies are no photos of their own
+    without = [data_dir(), *([Path(backup)] if backup and "://" not in backup else [])]
+    wanted = Filter.of(load(IngestSettings), *without)
     items = scan(to_bytes(job.path), wanted, recursive=job.recursive)
     async with read_ahead(items, size) as chunks:
         yield chunks

@@ -49,12 +49,19 @@ class Store(ABC):
         """A file's content, piece by piece, from the medium itself where that can be had."""
 
     @abstractmethod
-    def write(self, name: str, pieces: Iterable[bytes]) -> None:
-        """Put a file in place of what has that name; what `pieces` raises leaves all as it was."""
+    def write(self, name: str, pieces: Iterable[bytes], *, private: bool = False) -> None:
+        """Put a file in place of what has that name; what `pieces` raises leaves all as it was.
+
+        `private`: no other user of the machine may read it, where a place knows users.
+        """
 
     @abstractmethod
     def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
         """Every file below a folder with its size, in no order; unfinished ones are left out."""
+
+    @abstractmethod
+    def folders(self, folder: str) -> list[str]:
+        """The names of the folders in a folder, sorted."""
 
     @abstractmethod
     def delete(self, name: str) -> None:
@@ -68,9 +75,9 @@ class Store(ABC):
         """A small file at once."""
         return b"".join(self.read(name))
 
-    def put(self, name: str, content: bytes) -> None:
+    def put(self, name: str, content: bytes, *, private: bool = False) -> None:
         """Write a small file."""
-        self.write(name, [content])
+        self.write(name, [content], private=private)
 
 
 def open_store(url: str, options: Mapping[str, Any] | None = None) -> Store:
@@ -105,12 +112,14 @@ class FolderStore(Store):
             while piece := file.read(CHUNK):
                 yield piece
 
-    def write(self, name: str, pieces: Iterable[bytes]) -> None:
+    def write(self, name: str, pieces: Iterable[bytes], *, private: bool = False) -> None:
         path = self._path(name)
         draft = path.with_name(path.name + PART)
         with self._explained(name, is_reading=False):
             _make_folders(path.parent)
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            draft.unlink(missing_ok=True)
+            mode = 0o600 if private else 0o644
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             with os.fdopen(descriptor, "wb", buffering=0) as file:
                 for piece in pieces:
@@ -134,6 +143,13 @@ class FolderStore(Store):
                     path = Path(parent, file)
                     if not file.endswith(PART):
                         yield path.relative_to(self._root).as_posix(), path.stat().st_size
+
+    def folders(self, folder: str) -> list[str]:
+        with self._explained(folder):
+            try:
+                return sorted(path.name for path in self._path(folder).iterdir() if path.is_dir())
+            except FileNotFoundError:
+                return []
 
     def delete(self, name: str) -> None:
         with self._explained(name):
@@ -202,7 +218,7 @@ class UrlStore(Store):
             while piece := file.read(CHUNK):
                 yield piece
 
-    def write(self, name: str, pieces: Iterable[bytes]) -> None:
+    def write(self, name: str, pieces: Iterable[bytes], *, private: bool = False) -> None:
         path = self._path(name)
         draft = path if self._whole_at_close else path + PART
         with self._explained(name):
@@ -215,7 +231,7 @@ class UrlStore(Store):
         except BaseException:
             with suppress(Exception):
                 file.discard()
-            file.closed = True  # closing it, even when it is collected, would show what has come
+                file.closed = True  # to close it, even when it is collected, would show a part
             raise
         with self._explained(name):
             file.close()
@@ -237,6 +253,15 @@ class UrlStore(Store):
             for path, facts in found.items():
                 if not path.endswith(PART):
                     yield path.removeprefix(self._root).lstrip("/"), int(facts["size"])
+
+    def folders(self, folder: str) -> list[str]:
+        with self._explained(folder):
+            try:
+                found = self._fs.ls(self._path(folder), detail=True)
+            except FileNotFoundError:
+                return []
+            names = [facts["name"] for facts in found if facts["type"] == "directory"]
+            return sorted(name.rstrip("/").rpartition("/")[2] for name in names)
 
     def delete(self, name: str) -> None:
         with self._explained(name), suppress(FileNotFoundError):

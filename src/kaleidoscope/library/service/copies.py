@@ -14,13 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel import clock
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import Conflict, SettingsError
+from kaleidoscope.kernel.secrets import service_secret
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.kernel.store import Store, StoreProblem, open_store
 from kaleidoscope.library.outside import originals as disk
@@ -92,22 +93,31 @@ def mark_of(place: Store) -> UUID | None:
 async def use_target(db: Database, *, new: bool = False) -> Target:
     """The second location, which is the one it was: told by the mark that lies in it.
 
-    A location that was used before and has lost its mark is refused: its disk is not mounted, and
-    copying would fill another one. `new`: it is a new one, and everything is copied again.
+    One that was used before and has lost its mark is refused: its disk is not mounted, and copying
+    would fill another one. So is one with the mark of another installation. `new`, a person's
+    word: it is ours from now on, and everything is copied that is not in it.
     """
     place = store()
     found = await asyncio.to_thread(mark_of, place)
     async with db.transaction() as session:
         known = await rows.targets(session)
+    # The same in every try: a first run that was killed after the mark knows it again.
+    ours = uuid5(NAMESPACE_URL, f"{service_secret()} {place.url}")
     if found is None:
-        if not new and any(target.url == place.url for target in known):
+        is_known = any(target.url == place.url for target in known)
+        if is_known and not new:
             raise Conflict(
                 f"the backup in {place.url} is gone: is its disk not mounted?",
                 hint="mount it; or, for a new disk, `kaleidoscope backup run --new-target`",
             )
-        found = uuid4()
+        found = uuid4() if is_known else ours
         told = {"backup_id": str(found), "made_by": "Kaleidoscope", "see": "README.txt"}
         await asyncio.to_thread(place.put, MARK, json.dumps(told, indent=1).encode())
+    elif not new and found != ours and found not in {target.target_id for target in known}:
+        raise Conflict(
+            f"{place.url} is the backup of another installation",
+            hint="choose another target; to go on with it, `kaleidoscope backup run --new-target`",
+        )
     if not any(t.target_id == found and t.is_current and t.url == place.url for t in known):
         async with db.transaction() as session:
             await rows.use_target(session, found, place.url)

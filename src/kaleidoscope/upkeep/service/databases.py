@@ -9,6 +9,7 @@ import hashlib
 import io
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -34,8 +35,10 @@ MANIFEST = "manifest.json"
 INVENTORY = "originals.csv"
 SUMS = "SHA256SUMS"
 README = "README.txt"
+DAMAGED = (OSError, EOFError, zlib.error)  # what a broken gzip file raises
 BASE = "base.tar.gz"
 DUMP = "kaleidoscope.dump"
+AT_ONCE = 3  # base backups that a segment of the log may belong to
 
 EXPLANATION = """\
 This folder is a backup made by Kaleidoscope.
@@ -57,21 +60,24 @@ def is_our_own(url: str) -> bool:
     return EmbeddedPostgres(data_dir() / "postgres").running_url() == url
 
 
-def complete(store: Store) -> list[Manifest]:
-    """The copies that are whole, the newest last."""
-    found = []
-    for name in sorted(name for name, _ in store.names("database")):
-        if name.endswith("/" + MANIFEST):
-            try:
-                found.append(Manifest.model_validate_json(store.get(name)))
-            except (ValidationError, FileNotFoundError):
-                continue  # damaged: `verify` says so
-    return sorted(found, key=lambda m: m.made_at)
+def complete(store: Store, at_most: int | None = None) -> list[Manifest]:
+    """The copies that are whole, or so many of the newest; the newest last."""
+    found: list[Manifest] = []
+    for name in reversed(store.folders("database")):
+        if at_most is not None and len(found) >= at_most:
+            break
+        try:
+            manifest = store.get(f"database/{name}/{MANIFEST}")
+            found.insert(0, Manifest.model_validate_json(manifest))
+        except (ValidationError, FileNotFoundError):
+            continue  # half copied, or damaged
+    return found
 
 
 def newest(store: Store, name: str | None = None) -> Manifest:
     """The newest copy, or the one of that name. Raises `NotFound`."""
-    found = [m for m in complete(store) if name in (None, m.name)]
+    found = complete(store, None if name else 1)
+    found = [manifest for manifest in found if name in (None, manifest.name)]
     if not found:
         which = f"copy of the database named {name}" if name else "copy of the database"
         raise NotFound(f"there is no {which} in {store.url}", hint="is this the backup's folder?")
@@ -88,6 +94,7 @@ async def copy(db: Database, store: Store, target_id: UUID) -> Manifest:
     async with db.transaction() as session:
         counts = await people.counts(session)
         postgresql = await queries.server_version(session)
+        originals = await _write_inventory(session, target_id, staging)
     first_segment = None
     if own:
         await asyncio.to_thread(postgres_copies.keep_log, db.url)
@@ -95,14 +102,12 @@ async def copy(db: Database, store: Store, target_id: UUID) -> Manifest:
         first_segment = postgres_copies.first_segment((staging / "backup_manifest").read_text())
     else:
         await asyncio.to_thread(postgres_copies.dump, db.url, staging / DUMP)
-    async with db.transaction() as session:
-        originals = await _write_inventory(session, target_id, staging)
     if isinstance(store, FolderStore) and config.is_file():
         # Not to where others may read it: it may hold passwords.
         shutil.copyfile(config, staging / "kaleidoscope.toml")
     sums = staging / SUMS
     for paper in (INVENTORY, SUMS):
-        await asyncio.to_thread(store.write, paper, _pieces(staging / paper))
+        await asyncio.to_thread(store.write, paper, _pieces(staging / paper), private=True)
     await asyncio.to_thread(store.put, README, EXPLANATION.format(url=store.url).encode())
     sums.unlink()
     files = [
@@ -124,7 +129,7 @@ async def copy(db: Database, store: Store, target_id: UUID) -> Manifest:
         **counts,
     )
     written = manifest.model_dump_json(indent=1).encode()
-    await asyncio.to_thread(store.put, f"database/{name}/{MANIFEST}", written)
+    await asyncio.to_thread(store.put, f"database/{name}/{MANIFEST}", written, private=True)
     await asyncio.to_thread(shutil.rmtree, staging)
     return manifest
 
@@ -134,7 +139,8 @@ async def copy_log(db: Database, store: Store) -> int | None:
 
     None: some of it is lost, or there is no base backup that it could follow; a new one is needed.
     """
-    bases = [m for m in await asyncio.to_thread(complete, store) if m.kind == "base"]
+    newest = await asyncio.to_thread(complete, store, AT_ONCE)
+    bases = [manifest for manifest in newest if manifest.kind == "base"]
     if not await asyncio.to_thread(postgres_copies.keep_log, db.url) or not bases:
         return None
     outgoing = data_dir() / "backup-staging" / "log"
@@ -172,7 +178,7 @@ def fetch_log(store: Store, manifest: Manifest, folder: Path) -> list[Path]:
     for segment, name in log_of(store, manifest):
         try:
             content = gzip.decompress(store.get(name))
-        except (OSError, EOFError):
+        except DAMAGED:
             break
         (folder / segment).write_bytes(content)
         found.append(folder / segment)
@@ -195,7 +201,7 @@ def damaged_files(store: Store, manifest: Manifest) -> list[str]:
     for _, name in log_of(store, manifest):
         try:
             gzip.decompress(store.get(name))
-        except (OSError, EOFError):
+        except DAMAGED:
             wrong.append(name)
     return wrong
 
@@ -238,7 +244,7 @@ def _put(store: Store, folder: str, path: Path) -> StoredFile:
         digest.update(piece)
         size += len(piece)
     name = f"{folder}/{path.name}"
-    store.write(name, _pieces(path))
+    store.write(name, _pieces(path), private=True)
     back = hashlib.sha256()
     for piece in store.read(name):
         back.update(piece)
@@ -275,7 +281,7 @@ def _put_segment(store: Store, name: str, content: bytes) -> None:
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=0) as file:
         file.write(content)
-    store.put(name, packed.getvalue())
+    store.put(name, packed.getvalue(), private=True)
     if store.get(name) != packed.getvalue():
         raise StoreProblem(f"{store.url} does not give back what was written to it ({name})")
 

@@ -17,7 +17,7 @@ import psycopg
 from kaleidoscope.kernel import migrate, postgres_copies
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.embedded_postgres import NAME, EmbeddedPostgres
-from kaleidoscope.kernel.errors import Conflict, NotFound
+from kaleidoscope.kernel.errors import Conflict, Invalid, NotFound
 from kaleidoscope.kernel.paths import to_text
 from kaleidoscope.kernel.postgres_programs import User
 from kaleidoscope.kernel.settings import KernelSettings, config_file, data_dir, load
@@ -59,6 +59,8 @@ async def restore(
     if target_id is None:
         raise NotFound(f"there is no backup in {store.url}", hint="is its disk mounted?")
     manifest = await asyncio.to_thread(databases.newest, store, name)
+    if until is not None and manifest.kind == "dump":
+        raise Invalid("a dump is of one moment only: leave --at out, or name a copy by --database")
     _refuse_used(store, manifest)
     if dry_run:
         return manifest
