@@ -20,11 +20,15 @@ from kaleidoscope.library.schemas import (
     DateGiven,
     DerivativeKind,
     DoubtfulDates,
+    Healed,
     History,
     MediaType,
     PhotoDates,
     PhotoPage,
+    PlaceDecision,
     PlaceName,
+    Places,
+    PlaceView,
     Retried,
     RetryWish,
     ShiftPreview,
@@ -223,3 +227,24 @@ async def _picture(
     if known is not None and (known.strip() == "*" or tag in known):
         return Response(status_code=304, headers=headers)
     return FileResponse(found.path, media_type=found.media_type, headers=headers)
+
+
+@router.post("/api/photos/{photo_id}/heal")
+async def heal(photo_id: int, request: Request) -> Healed:
+    """Put a damaged or missing original back from the backup; the damaged file is kept beside it.
+
+    409 for one that is neither, 404 for one without a copy, 503 when the copy is damaged, too.
+    """
+    return await service.heal(request.app.state.db, photo_id)
+
+
+@router.get("/api/places")
+async def list_places(session: Session) -> Places:
+    """The folders that are watched for vanishing as a whole; a frozen one awaits a decision."""
+    return Places(places=await service.places(session))
+
+
+@router.post("/api/places/{place_id}/decision")
+async def decide(place_id: int, said: PlaceDecision, session: Session) -> PlaceView:
+    """What a person says of a frozen place; acted upon within a minute. 409 unless it is frozen."""
+    return await service.decide(session, place_id, said.decision)

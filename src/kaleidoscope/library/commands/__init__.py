@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.terminal import emit, open_database, run
 from kaleidoscope.library import service
-from kaleidoscope.library.commands import dates, originals
+from kaleidoscope.library.commands import dates, originals, places
 from kaleidoscope.library.schemas import (
     History,
     HistoryEvent,
@@ -27,7 +27,7 @@ from kaleidoscope.library.schemas import (
 
 app = typer.Typer(help="The ledger of photos and videos.", no_args_is_help=True)
 app.add_typer(dates.app, name="dates")
-__all__ = ["app", "originals"]
+__all__ = ["app", "originals", "places"]
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 StatusOption = Annotated[

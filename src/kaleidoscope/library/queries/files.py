@@ -161,6 +161,7 @@ async def replace(session: AsyncSession, files: Mapping[int, FileRow]) -> None:
             " missing_since = NULL, width = NULL, height = NULL, duration_seconds = NULL,"
             " frame_rate = NULL, no_faces = NULL,"
             " person_ids = CASE WHEN m.duplicate_of IS NULL THEN person_ids END,"
+            " scrubbed_at = NULL,"
             " is_thumbnailed = false, thumbnailed_at = NULL,"
             " is_backed_up = false, backed_up_at = NULL, location = NULL,"
             " is_geocoded = false, geocoded_at = NULL,"
