@@ -34,8 +34,8 @@ SIDES: dict[Kind, int] = {"thumbnail": 250, "preview": 1440}
 
 TYPES: dict[Kind, str] = {"thumbnail": "image/webp", "preview": "image/jpeg"}
 
-# Measured on photographs (bench/bench_thumbnails.py): at 1440 pixels JPEG takes a twelfth of the
-# time of WebP and 1.6 times its room, and time is what a million photos lack.
+# Measured (bench/bench_thumbnails.py): at 1440 pixels JPEG takes a tenth of the time of WebP and
+# 1.3 to 1.8 times its room, and time is what a million photos lack.
 _ENCODERS: dict[Kind, tuple[str, dict[str, Any]]] = {
     "thumbnail": ("WEBP", {"quality": 80, "method": 2}),
     "preview": ("JPEG", {"quality": 82}),
