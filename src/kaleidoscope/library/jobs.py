@@ -113,5 +113,6 @@ CLOCK = [
     ClockJob("library.file_corrected", timedelta(seconds=10), service.file_corrected),
     ClockJob("library.hash_pending", timedelta(seconds=30), service.hash_pending),
     ClockJob("library.thumbnails", timedelta(seconds=10), service.thumbnail_pending),
-    ClockJob("library.places", timedelta(seconds=15), service.geocode_pending),
+    ClockJob("library.sweep_derivatives", timedelta(hours=1), service.sweep_derivatives),
+    ClockJob("library.geocode", timedelta(seconds=15), service.geocode_pending),
 ]

@@ -24,7 +24,7 @@ from kaleidoscope.library.schemas import (
     MediaType,
     PhotoDates,
     PhotoPage,
-    Place,
+    PlaceName,
     Retried,
     RetryWish,
     ShiftPreview,
@@ -182,9 +182,9 @@ async def preview(
 
 
 @router.get("/api/photos/{photo_id}/place")
-async def place(photo_id: Id, session: Session) -> Place:
+async def place(photo_id: Id, session: Session) -> PlaceName:
     """Where a photo was taken, by name; `attribution` is to be shown with it."""
-    return await service.place(session, photo_id)
+    return await service.place_of(session, photo_id)
 
 
 @router.get("/api/photos/{photo_id}/history")

@@ -97,7 +97,7 @@ class Attempt(BaseModel):
     duration_ms: int | None
 
 
-class Place(BaseModel):
+class PlaceName(BaseModel):
     """Where an asset was taken, by name. Nulls with `geocoded_at`: no place is near."""
 
     photo_id: PhotoId

@@ -148,7 +148,8 @@ async def refresh(session: AsyncSession, files: Mapping[int, FileRow]) -> None:
 async def replace(session: AsyncSession, files: Mapping[int, FileRow]) -> None:
     """Other content under known paths: all that was derived from the old content is void.
 
-    Persons stay until recognition has looked again, unless they were shown as a duplicate.
+    So are the problems that there were with it. Persons stay until recognition has looked again,
+    unless they were shown as a duplicate.
     """
     await session.execute(
         text(

@@ -51,7 +51,12 @@ from kaleidoscope.library.service.dates import (
     undated_asset,
     undo_correction,
 )
-from kaleidoscope.library.service.derivatives import Derivative, derivative, thumbnail_pending
+from kaleidoscope.library.service.derivatives import (
+    Derivative,
+    derivative,
+    sweep_derivatives,
+    thumbnail_pending,
+)
 from kaleidoscope.library.service.figures import (
     errors_by_message,
     errors_state,
@@ -60,6 +65,7 @@ from kaleidoscope.library.service.figures import (
     photos_with_errors,
     try_again,
 )
+from kaleidoscope.library.service.geocoding import geocode_pending, place_of
 from kaleidoscope.library.service.hashing import hash_pending
 from kaleidoscope.library.service.history import Happened, history, note
 from kaleidoscope.library.service.ledger import (
@@ -77,8 +83,8 @@ from kaleidoscope.library.service.ledger import (
     stream,
     stuck,
 )
-from kaleidoscope.library.service.places import geocode_pending, place
 from kaleidoscope.library.service.planning import owned
+from kaleidoscope.library.service.rebuild import Rebuilt, rebuild
 from kaleidoscope.library.service.receiving import (
     Candidate,
     Parcel,
@@ -107,6 +113,7 @@ __all__ = [
     "Outcome",
     "Parcel",
     "Plan",
+    "Rebuilt",
     "Received",
     "Refused",
     "Registered",
@@ -156,12 +163,13 @@ __all__ = [
     "photo_dates",
     "photo_ids",
     "photos_with_errors",
-    "place",
+    "place_of",
     "plan",
     "preview_shift",
     "preview_zone",
     "read",
     "read_shift",
+    "rebuild",
     "refile",
     "register",
     "remove_empty",
@@ -177,6 +185,7 @@ __all__ = [
     "shift_dates",
     "stream",
     "stuck",
+    "sweep_derivatives",
     "take_in",
     "tell_dates",
     "thumbnail_pending",

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 from sqlalchemy import text
@@ -37,14 +37,11 @@ from kaleidoscope.library.queries import custody as rows
 from kaleidoscope.library.queries import files as ledger
 from kaleidoscope.library.queries.attempts import Requested
 from kaleidoscope.library.queries.custody import Laid, Move
-from kaleidoscope.library.queries.dates import write_candidates
 from kaleidoscope.library.queries.hashes import Hashed
 from kaleidoscope.library.rules.custody import numbered, stem_length
-from kaleidoscope.library.rules.dates import from_plain
 from kaleidoscope.library.service import planning
 from kaleidoscope.library.service.attempts import message
 from kaleidoscope.library.service.hashing import settle
-from kaleidoscope.library.service.history import Happened, note
 from kaleidoscope.library.service.receiving import Parcel
 from kaleidoscope.library.service.registration import ScannedFile
 from kaleidoscope.library.settings import LibrarySettings
@@ -376,7 +373,7 @@ async def _record_bare(
             return await _write(session, [one])
     except (DataError, IntegrityError) as again:
         cause = f"the ledger refuses it: {str(again.orig).splitlines()[0]}"
-        return [], {move.move_id: Setback("target", cause)}
+        return [], {move.move_id: Setback("refused", cause)}
 
 
 async def _write(
@@ -429,7 +426,7 @@ async def _write_new(
     found = await rows.insert_assets(session, [laid[n] for n in new], firsts)
     by_path = {m.target: n for n, m in new.items()}
     photos = {by_path[row.path]: row.photo_id for row in found}
-    await _tell_dates(session, {photos[n]: m.facts or {} for n, m in new.items() if n in photos})
+    await rows.insert_candidates(session, photos)
     late = [
         Hashed(photos[n], m.size, planning.time_of(m.facts or {}), m.file_hash)
         for n, m in new.items()
@@ -443,26 +440,6 @@ async def _write_new(
     ]
     await publish(session, *[message(one, clock.now()) for one in wanted])
     return photos
-
-
-async def _tell_dates(session: AsyncSession, facts: Mapping[int, Mapping[str, Any]]) -> None:
-    """Every date that something tells of new assets, and which was believed."""
-    told = {i: from_plain(f.get("candidates") or []) for i, f in facts.items()}
-    await write_candidates(session, told)
-    await note(
-        session,
-        [
-            Happened(
-                photo_id,
-                "dated",
-                detail={
-                    "source": f.get("captured_at_source"),
-                    "confidence": f.get("captured_at_confidence"),
-                },
-            )
-            for photo_id, f in facts.items()
-        ],
-    )
 
 
 async def _write_moved(
@@ -602,7 +579,8 @@ async def _amended(db: Database, move: Move, now: Identity) -> Move:
     if "trouble" in content:
         return move
     async with db.transaction() as session:
-        if move.kind in ("file", "refile") and move.photo_id is not None:
+        is_new = content["file_hash"] != move.file_hash  # else only the device has another number
+        if is_new and move.kind in ("file", "refile") and move.photo_id is not None:
             await _write_amended(session, move, now, content)
         await rows.amend(session, move.move_id, str(now), now.size, content["file_hash"])
     return replace(

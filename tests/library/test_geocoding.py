@@ -92,8 +92,8 @@ async def test_the_pass_names_what_has_a_position(
     photos = await ledger()
     assert [photos[f"{n}.jpg"].is_geocoded for n in "abc"] == [True, True, False]
     async with db.transaction() as session:
-        found = await library.place(session, paris.photo_id)
-        nowhere = await library.place(session, ocean.photo_id)
+        found = await library.place_of(session, paris.photo_id)
+        nowhere = await library.place_of(session, ocean.photo_id)
         events = (await library.history(session, paris.photo_id)).events
     assert (found.city, found.region, found.country_code) == ("Paris", "Île-de-France", "FR")
     assert "GeoNames" in found.attribution and "CC BY" in found.attribution
@@ -110,7 +110,7 @@ async def test_a_position_given_later_is_named_again(
     await library.geocode_pending(db)
     async with db.transaction() as session:
         await library.retry(session, photo.photo_id, "geocoded")
-        assert (await library.place(session, photo.photo_id)).city is None
+        assert (await library.place_of(session, photo.photo_id)).city is None
     assert await library.geocode_pending(db) == {"geocoded": 1}
 
 

@@ -6,8 +6,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.library.outside import gazetteer
-from kaleidoscope.library.queries import places as rows
-from kaleidoscope.library.schemas import Place
+from kaleidoscope.library.queries import geocoding as rows
+from kaleidoscope.library.schemas import PlaceName
 from kaleidoscope.library.service.history import Happened, note
 from kaleidoscope.library.service.ledger import get
 from kaleidoscope.ml.pool import Pool
@@ -39,11 +39,11 @@ async def geocode_pending(db: Database) -> dict[str, int]:
     return {what: number for what, number in done.items() if number}
 
 
-async def place(session: AsyncSession, photo_id: int) -> Place:
+async def place_of(session: AsyncSession, photo_id: int) -> PlaceName:
     """Where an asset was taken, by name, with who is to be thanked for the name."""
     photo = await get(session, photo_id)
     found = await rows.one(session, photo_id)
-    return Place(
+    return PlaceName(
         photo_id=photo.photo_id,
         location=photo.location,
         geocoded_at=photo.geocoded_at,
