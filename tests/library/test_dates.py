@@ -62,7 +62,7 @@ async def rows(db: Database, query: str) -> list[Any]:
 
 async def shift(db: Database, camera: str, by: timedelta, **between: datetime) -> int:
     async with db.transaction() as session:
-        return (await library.shift(session, camera, by, **between)).correction_id
+        return (await library.shift_dates(session, camera, by, **between)).correction_id
 
 
 async def undo(db: Database, correction: int | None = None) -> None:
@@ -170,18 +170,36 @@ async def test_a_file_that_kills_its_reader_costs_no_other_its_date(
     assert [p is not None and "decoder crashed" in p for p in problems] == [False, True, False]
 
 
+async def test_what_the_database_refuses_costs_no_other_its_date(
+    db: Database, shoot: Shoot, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setattr(dating, "WORK", "deadly:read_files")
+    for name in ("a.jpg", "IMG_20130809_050900_lying.jpg", "c.jpg"):
+        await shoot(name, "2024:05:03 14:30:05")
+    assert await library.date_assets(db) == {"dated": 3}
+    found = await ledger()
+    assert {name: p.captured_at_source for name, p in found.items()} == {
+        "a.jpg": "exif:DateTimeOriginal",
+        "IMG_20130809_050900_lying.jpg": "name",
+        "c.jpg": "exif:DateTimeOriginal",
+    }
+    problems = [detail.get("problem") for _, _, detail in await rows(db, EVENTS)]
+    assert [p is not None and "cannot be kept" in p for p in problems] == [False, True, False]
+
+
 async def test_a_file_that_changed_meanwhile_is_read_again(
     db: Database, shoot: Shoot, ledger: Ledger
 ) -> None:
     photo = await shoot("a.jpg", "2024:05:03 14:30:05")
     async with db.transaction() as session:
-        asset = await library.undated(session, photo.photo_id)
+        asset = await library.undated_asset(session, photo.photo_id)
         assert asset is not None
     changed = await shoot("a.jpg", "2020:01:02 03:04:05", pixel=200)
     assert changed.photo_id == photo.photo_id
     reading = {**dating.rules.NOTHING, "candidates": []}
     async with db.transaction() as session:
-        assert await library.tell(session, [(asset, reading, None)]) == {}
+        assert await library.tell_dates(session, [(asset, reading, None)]) == {}
     assert await library.date_assets(db) == {"dated": 1}
     assert (await ledger())["a.jpg"].captured_at == datetime(2020, 1, 2, 3, 4, 5)
 
@@ -282,7 +300,7 @@ async def test_a_clock_is_put_right_and_back(db: Database, shoot: Shoot, ledger:
     )
     assert (found["c.jpg"], found["d.jpg"]) == (before["c.jpg"], before["d.jpg"])
     async with db.transaction() as session:
-        (told,) = await library.corrections(session)
+        (told,) = await library.date_corrections(session)
     assert (told.kind, told.shifted_by, told.photos, told.to_be_filed) == (
         "shift",
         1.5 * HOUR,

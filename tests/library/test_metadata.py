@@ -301,6 +301,30 @@ def test_what_is_no_photo_has_the_date_of_its_name(tmp_path: Path, content: byte
     assert sources(found) == {"name": "2013-08-09T05:09:00"}
 
 
+@pytest.mark.parametrize(
+    ("name", "mark"),
+    [("a.orf", b"IIRO"), ("a.orf", b"MMOR"), ("a.rw2", b"IIU\0"), ("a.nef", b"II*\0"),
+     ("a.arw", b"MM\0*")],
+)  # fmt: skip
+def test_raw_photos_that_are_tiff_inside(tmp_path: Path, name: str, mark: bytes) -> None:
+    made = tags({0x10F: "Maker"}, {0x9003: WRITTEN}, BERLIN)
+    made.endian = "<" if mark.startswith(b"II") else ">"
+    block = made.tobytes().removeprefix(b"Exif\0\0")
+    (tmp_path / name).write_bytes(mark + block[4:] + bytes(500))
+    found = read(tmp_path / name)
+    assert sources(found) == {"exif:DateTimeOriginal": ISO}
+    assert (found["camera_make"], found["location"]) == ("Maker", {"lat": 52.52, "lon": 13.405})
+
+
+def test_text_that_no_database_holds(tmp_path: Path) -> None:
+    made = tags({0x10F: "A" * 5000, 0x110: "\x07B"}, {0x9003: WRITTEN, 0xA431: "\0\0"})
+    found = read(photo(tmp_path / "a.jpg", made))
+    assert (found["camera_make"], found["camera_serial"]) == ("A" * 200, None)
+    assert metadata._text("a\0b\udce9") == "ab?"
+    assert (metadata._pixels(0), metadata._pixels(2**31), metadata._pixels(5)) == (None, None, 5)
+    assert (metadata._measure(float("nan")), metadata._measure(-1.0)) == (None, None)
+
+
 def test_a_file_that_is_gone(tmp_path: Path) -> None:
     found = read(tmp_path / "a.jpg")
     assert (found["error_code"], found["candidates"]) == ("not-found", [])

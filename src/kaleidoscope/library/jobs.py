@@ -27,10 +27,10 @@ async def read_metadata(context: Context, event: VideoToRead) -> None:
         return
     try:
         async with context.db.transaction() as session:
-            video = await service.undated(session, event.photo_id)
+            video = await service.undated_asset(session, event.photo_id)
         task: dict[str, Any] = {"path": event.path, "media_type": "video", "sidecars": []}
         if video is not None:
-            task = service.task(video)
+            task = service.metadata_task(video)
         (facts,) = await _reader().run([task], name=event.path)
         if facts["error_code"] == Unavailable.code:
             raise Unavailable(facts["error"])
@@ -41,7 +41,7 @@ async def read_metadata(context: Context, event: VideoToRead) -> None:
         return
     async with context.db.transaction() as session:
         if video is not None:
-            await service.tell(session, [(video, facts, None)])
+            await service.tell_dates(session, [(video, facts, None)])
     if facts["error"] is not None:
         await _fail(context, event, facts["error_code"], facts["error"])
         return
@@ -72,7 +72,7 @@ async def _fail(context: Context, event: VideoToRead, code: str, error: str) -> 
 @cache
 def _reader() -> Pool:
     """The child process for videos, which ends with this one."""
-    return service.reader()
+    return service.metadata_reader()
 
 
 async def retry_failed(db: Database) -> int:

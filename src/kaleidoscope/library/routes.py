@@ -120,7 +120,7 @@ async def preview_shift(asked: ShiftRequest, session: Session) -> ShiftPreview:
 @router.post("/api/dates/shift")
 async def shift(asked: ShiftRequest, session: Session) -> Correction:
     """A camera's clock was wrong: shift the dates of what it took; can be undone."""
-    return await service.shift(session, *_shift(asked))
+    return await service.shift_dates(session, *_shift(asked))
 
 
 @router.post("/api/dates/zone/preview")
@@ -142,7 +142,7 @@ async def corrections(
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> list[Correction]:
     """Corrections of dates, the newest first."""
-    return await service.corrections(session, before, limit)
+    return await service.date_corrections(session, before, limit)
 
 
 @router.post("/api/dates/corrections/{correction_id}/undo")

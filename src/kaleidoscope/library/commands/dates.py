@@ -130,7 +130,7 @@ def shift(
 
     async def work() -> ShiftPreview | Correction:
         async with open_database() as db, db.transaction() as session:
-            verb = service.preview_shift if dry_run else service.shift
+            verb = service.preview_shift if dry_run else service.shift_dates
             return await verb(session, camera, amount, first, end, serial)
 
     _tell_changes(run(work()), json)
@@ -184,7 +184,7 @@ def date_history(
 
     async def work() -> list[Correction]:
         async with open_database() as db, db.transaction() as session:
-            return await service.corrections(session, limit=limit)
+            return await service.date_corrections(session, limit=limit)
 
     found = run(work())
     if json:

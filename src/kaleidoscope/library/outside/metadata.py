@@ -7,6 +7,7 @@ from anywhere. Bad content never raises: what can be had is answered, with `erro
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import struct
@@ -33,6 +34,7 @@ Plain = dict[str, Any]
 Listings = dict[str, dict[str, str]]
 """By folder: the files in it that may be sidecars, as `names.folded` has them."""
 
+MAX_TEXT, MAX_ERROR = 200, 2000
 MAX_SIDECAR = 16 << 20
 RESCUE = 512 << 10  # of a file that no decoder opens: where its EXIF may still be found
 
@@ -360,21 +362,37 @@ def _answer(found: _Found, task: Plain) -> Plain:
     place = found.location
     return {
         **dates.NOTHING,
-        "width": found.width or None,
-        "height": found.height or None,
+        "width": _pixels(found.width),
+        "height": _pixels(found.height),
         "orientation": found.orientation,
-        "duration_seconds": found.duration,
-        "frame_rate": found.frame_rate,
+        "duration_seconds": _measure(found.duration),
+        "frame_rate": _measure(found.frame_rate),
         "location": place and {"lat": place[0], "lon": place[1]},
         "candidates": [dates.to_plain(c) for c in _all_candidates(found, task)],
-        "camera_make": found.make,
-        "camera_model": found.model,
-        "camera_serial": found.serial,
-        "content_id": found.content_id,
+        "camera_make": _text(found.make),
+        "camera_model": _text(found.model),
+        "camera_serial": _text(found.serial),
+        "content_id": _text(found.content_id),
         "is_motion_photo": found.is_motion_photo,
-        "error": found.error,
+        "error": _text(found.error, MAX_ERROR),
         "error_code": found.error_code,
     }
+
+
+def _pixels(number: int | None) -> int | None:
+    """A width or height that a database holds."""
+    return number if number is not None and 0 < number < 2**31 else None
+
+
+def _measure(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) and number >= 0 else None
+
+
+def _text(written: str | None, length: int = MAX_TEXT) -> str | None:
+    """Text from a file as any database and JSON hold it."""
+    if written is None:
+        return None
+    return written.replace("\0", "").encode("utf-8", "replace").decode()[:length].strip() or None
 
 
 def _all_candidates(found: _Found, task: Plain) -> list[Candidate]:

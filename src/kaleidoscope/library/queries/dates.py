@@ -99,10 +99,8 @@ REVIEW = sql(
     " ORDER BY m.photo_id LIMIT :limit"
 )
 
-# Oldest first in both halves: what the later ones build upon.
 MATCHING = (
-    "lower(m.camera_model) = lower(:model)"
-    " AND (CAST(:make AS text) IS NULL OR lower(m.camera_make) = lower(:make))"
+    "m.camera_model = :model AND m.camera_make IS NOT DISTINCT FROM :make"
     " AND (CAST(:serial AS text) IS NULL OR m.camera_serial = :serial)"
     " AND m.captured_at IS NOT NULL"
     " AND (CAST(:since AS timestamp) IS NULL OR m.captured_at >= :since)"

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import structlog
+from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.clock import now
@@ -46,6 +48,8 @@ from kaleidoscope.library.service.ledger import get, get_many
 from kaleidoscope.library.settings import LibrarySettings
 from kaleidoscope.ml.pool import Pool
 
+log = structlog.get_logger(__name__)
+
 WORK = "kaleidoscope.library.outside.metadata:read_files"
 AT_ONCE = 200
 A_HAND_OVER = 20
@@ -58,7 +62,7 @@ Reading = Mapping[str, Any]
 # Reading
 
 
-def reader(size: int = 1) -> Pool:
+def metadata_reader(size: int = 1) -> Pool:
     """Child processes that read what files say of themselves: they take lists of `task`s."""
     settings = load(LibrarySettings)
     return Pool(WORK, size=size, memory=settings.metadata_memory, seconds=settings.metadata_seconds)
@@ -79,10 +83,9 @@ async def date_assets(db: Database) -> dict[str, int]:
             if not assets:
                 return {what: number for what, number in done.items() if number}
             after = assets[-1].photo_id
-            pool = pool or reader(load(LibrarySettings).metadata_processes)
+            pool = pool or metadata_reader(load(LibrarySettings).metadata_processes)
             read = await _read_all(pool, assets)
-            async with db.transaction() as session:
-                chosen = await tell(session, read)
+            chosen = await _told(db, read)
             done["dated"] += len(chosen)
             done["doubtful"] += sum(c.confidence == "low" for c in chosen.values())
             done["failed"] += sum(not _is_reached(reading) for _, reading, _ in read)
@@ -91,12 +94,12 @@ async def date_assets(db: Database) -> dict[str, int]:
             await pool.close()
 
 
-async def undated(session: AsyncSession, photo_id: int) -> Undated | None:
+async def undated_asset(session: AsyncSession, photo_id: int) -> Undated | None:
     """The asset, where its date has not been read."""
     return await rows.as_undated(session, photo_id)
 
 
-def task(asset: Undated) -> dict[str, Any]:
+def metadata_task(asset: Undated) -> dict[str, Any]:
     """What a child is given to read an asset's file."""
     return {
         "path": asset.path,
@@ -109,7 +112,7 @@ def task(asset: Undated) -> dict[str, Any]:
     }
 
 
-async def tell(
+async def tell_dates(
     session: AsyncSession, read: Sequence[tuple[Undated, Reading, int | None]]
 ) -> dict[int, Chosen]:
     """Write what was read of assets (and the milliseconds it took): their date, place and camera.
@@ -144,6 +147,32 @@ async def tell(
     return chosen
 
 
+async def _told(
+    db: Database, read: Sequence[tuple[Undated, Reading, int | None]]
+) -> dict[int, Chosen]:
+    """`tell_dates` in a transaction; what the database refuses costs no other asset its date."""
+    try:
+        async with db.transaction() as session:
+            return await tell_dates(session, read)
+    except (DataError, IntegrityError) as error:
+        if len(read) > 1:
+            chosen: dict[int, Chosen] = {}
+            for one in read:
+                chosen |= await _told(db, [one])
+            return chosen
+        asset, _, took = read[0]
+        log.warning("a reading was refused", photo_id=asset.photo_id, error=str(error.orig))
+        refused = UnreadableMedia(f"{asset.path}: what it tells cannot be kept: {error.orig}")
+        return await _told_bare(db, asset, refused, took)
+
+
+async def _told_bare(
+    db: Database, asset: Undated, refused: KaleidoscopeError, took: int | None
+) -> dict[int, Chosen]:
+    async with db.transaction() as session:
+        return await tell_dates(session, [(asset, _unread(asset, refused), took)])
+
+
 async def _read_all(
     pool: Pool, assets: Sequence[Undated]
 ) -> list[tuple[Undated, Reading, int | None]]:
@@ -156,7 +185,7 @@ async def _read(pool: Pool, assets: Sequence[Undated]) -> list[tuple[Undated, Re
     """What the files of some assets say. When a child dies of them, each is read by itself."""
     begun = time.monotonic()
     try:
-        readings = await pool.run([task(a) for a in assets], name=assets[0].path)
+        readings = await pool.run([metadata_task(a) for a in assets], name=assets[0].path)
     except Unavailable:
         raise
     except KaleidoscopeError as error:
@@ -169,7 +198,7 @@ async def _read(pool: Pool, assets: Sequence[Undated]) -> list[tuple[Undated, Re
 
 def _unread(asset: Undated, error: KaleidoscopeError) -> Reading:
     """What is known of a file that its decoder dies of."""
-    given = task(asset)
+    given = metadata_task(asset)
     zone = ZoneInfo(given["zone"]) if given["zone"] else None
     outer = names.outer_candidates(asset.name, given["modified_at"], zone)
     return {
@@ -256,12 +285,12 @@ async def preview_shift(
     until: datetime | None = None,
     serial: str | None = None,
 ) -> ShiftPreview:
-    """What `shift` would do, and for some of the photos how; raises as that does."""
+    """What `shift_dates` would do, and for some of the photos how; raises as that does."""
     meant = await _meant(session, camera, serial, since, until)
     return _preview(await _shifted(session, meant, by, held=False))
 
 
-async def shift(
+async def shift_dates(
     session: AsyncSession,
     camera: str,
     by: timedelta,
@@ -353,11 +382,11 @@ async def undo_correction(session: AsyncSession, correction_id: int | None = Non
     await rows.hold(session, await rows.photos_of(session, correction_id))
     restored = await rows.undo(session, correction_id)
     await _note_corrected(session, restored, {"correction": correction_id, "undone": True})
-    (undone,) = await corrections(session, before=correction_id + 1, limit=1)
+    (undone,) = await date_corrections(session, before=correction_id + 1, limit=1)
     return undone
 
 
-async def corrections(
+async def date_corrections(
     session: AsyncSession, before: int | None = None, limit: int = 50
 ) -> list[Correction]:
     """Corrections of dates, the newest first."""

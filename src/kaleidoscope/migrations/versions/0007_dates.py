@@ -111,9 +111,10 @@ COMMENT ON FUNCTION media_assets_location_stays()
 CREATE TRIGGER media_assets_location_stays BEFORE UPDATE OF location ON media_assets
     FOR EACH ROW
     WHEN (OLD.location IS NOT NULL AND NEW.location IS DISTINCT FROM OLD.location
-          AND NOT (NEW.location IS NULL AND NEW.file_hash IS NULL
-                   AND (NEW.size_bytes, NEW.modified_at, NEW.sample_hash)
-                       IS DISTINCT FROM (OLD.size_bytes, OLD.modified_at, OLD.sample_hash)))
+          AND NOT (NEW.location IS NULL
+                   AND (NEW.file_hash, NEW.size_bytes, NEW.modified_at, NEW.sample_hash)
+                       IS DISTINCT FROM
+                       (OLD.file_hash, OLD.size_bytes, OLD.modified_at, OLD.sample_hash)))
     EXECUTE FUNCTION media_assets_location_stays();
 """
 
