@@ -102,10 +102,16 @@ class Librarian:
                 try:
                     due = await self.sweep()
                     pause = FIRST_PAUSE
-                except (SQLAlchemyError, KaleidoscopeError, OSError) as error:
-                    # The database is away, or no child starts: nothing is lost, it goes on later.
-                    self.trouble = str(error).split("\n")[0]
-                    log.warning("the sweep was broken off", error=self.trouble, again_in=pause)
+                except Exception as error:
+                    # The database is away, no child starts …: nothing is lost, it goes on later.
+                    self.trouble = str(error).split("\n")[0] or type(error).__name__
+                    foreseen = isinstance(error, SQLAlchemyError | KaleidoscopeError | OSError)
+                    log.warning(
+                        "the sweep was broken off",
+                        error=self.trouble,
+                        again_in=pause,
+                        exc_info=not foreseen,
+                    )
                     due, pause = pause, min(2 * pause, LONGEST_PAUSE)
                 await self._rest(wake, due)
         finally:
@@ -193,13 +199,16 @@ class Librarian:
             folder = Path(os.fsdecode(inbox.root))
             with suppress(OSError):
                 folder.mkdir(exist_ok=True, parents=folder in _own_folders())
-        for originals in library.folders():
-            allow(os.fsencode(originals))
+        allow(os.fsencode(library.folders()[0]))
 
     async def sweep(self) -> float:
         """Look through every inbox, file what has come to rest; seconds until the next is due."""
-        self.trouble = None
-        self._hear(await library.resume(self._db))
+        self.trouble = await library.prepare(self._db)
+        if self.trouble:
+            log.warning("nothing is filed", cause=self.trouble)
+            self._blocked_until = monotonic() + self._settings.retry_seconds
+        else:
+            self._hear(await library.resume(self._db))
         due: float = self._settings.sweep_seconds
         for inbox in self._inboxes:
             due = min(due, await self._sweep(inbox))

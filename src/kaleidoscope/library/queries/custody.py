@@ -241,6 +241,19 @@ async def open_sources(session: AsyncSession, sources: Collection[str]) -> set[s
     return set(rows.scalars())
 
 
+async def has_filed_below(session: AsyncSession, root: str) -> bool:
+    """Whether anything was ever filed below a folder and should still be there."""
+    rows = await session.execute(
+        sql(
+            "SELECT EXISTS (SELECT FROM custody_moves m JOIN media_assets a USING (photo_id)"
+            " WHERE m.kind = 'file' AND m.state = 'RELEASED' AND a.missing_since IS NULL"
+            " AND starts_with(a.final_path, :root || '/'))"
+        ),
+        {"root": root},
+    )
+    return bool(rows.scalar_one())
+
+
 async def firsts(session: AsyncSession, hashes: Collection[str]) -> dict[str, First]:
     """The first asset of each content that the ledger has."""
     rows = await session.execute(

@@ -177,6 +177,24 @@ def _tidy(sources: Sequence[str]) -> None:
             folder = os.path.dirname(folder)
 
 
+async def prepare(db: Database) -> str | None:
+    """Make the folder of the originals; why nothing may be filed now, where that is so.
+
+    A disk that is not mounted looks like an empty folder, and must not be filled in its place.
+    """
+    root = to_text(load(LibrarySettings).originals)
+    try:
+        if not await asyncio.to_thread(disk.is_empty, root):
+            return None
+        async with db.transaction() as session:
+            if await rows.has_filed_below(session, root):
+                return f"the originals at {root} are gone: is their disk mounted?"
+        await asyncio.to_thread(disk.make_root, root)
+    except OSError as error:
+        return f"{root}: {error.strerror or error}"
+    return None
+
+
 def folders() -> list[Path]:
     """Where received files are put: originals, duplicates, and what was set aside."""
     settings = load(LibrarySettings)
