@@ -273,8 +273,9 @@ def _lay_down(moves: Sequence[Move]) -> list[Placed | Setback]:
     answers: dict[int, Placed | Setback] = {}
     for root, mine in _by_root(moves).items():
         fitting = []
+        there = disk.device(root)
         for move in mine:
-            if full := _full(move):
+            if full := _full(move, there):
                 answers[move.move_id] = full
             else:
                 fitting.append(_order(move))
@@ -283,12 +284,13 @@ def _lay_down(moves: Sequence[Move]) -> list[Placed | Setback]:
     return [answers[m.move_id] for m in moves]
 
 
-def _full(move: Move) -> Setback | None:
+def _full(move: Move, device: int | None) -> Setback | None:
     """Whether there is no room for a copy: said before half of it is written."""
     assert move.target is not None
-    is_near = disk.device(move.source) == disk.device(move.target)
+    if move.how == "link" and Identity.parse(move.identity).device == device:
+        return None
     free = disk.room(move.target)
-    if free is None or free > move.size or (is_near and move.how == "link"):
+    if free is None or free > move.size:
         return None
     return Setback("target", f"{move.target}: {os.strerror(errno.ENOSPC)}")
 
