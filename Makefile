@@ -30,11 +30,11 @@ check: setup ## lint, types and the arrows between rooms
 	$(BIN)/lint-imports
 	@if [ -d web/node_modules ]; then echo "npm run check"; npm --prefix web run --silent check; fi
 
-format: setup ## lay out the code
+format: .venv/ready ## lay out the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup ## write docs/reference anew from the code
+docs: .venv/ready ## write docs/reference anew from the code
 	$(BIN)/python -m kaleidoscope.apps.reference
 
 soak: setup ## the long crash tests (many minutes)
@@ -56,7 +56,8 @@ $(PAGE): web/package-lock.json web/index.html web/vite.config.ts web/public/favi
 		$(shell find web/src -type f -not -name schema.d.ts 2>/dev/null)
 	@if $(NODE_IS_THERE); then \
 		{ [ web/node_modules/.package-lock.json -nt web/package-lock.json ] || npm --prefix web ci --silent; } \
-		&& npm --prefix web run --silent build -- --logLevel warn && touch $@; \
+		&& { npm --prefix web run --silent build -- --logLevel warn >web/node_modules/.build.log 2>&1 \
+			|| { tail -n 30 web/node_modules/.build.log | cut -c -200; exit 1; }; } && touch $@; \
 	else \
 		echo "The page is not built: it needs Node.js 20 or newer (package nodejs, or https://nodejs.org). Everything else works without."; \
 	fi

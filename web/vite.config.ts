@@ -13,5 +13,6 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     target: "es2022",
   },
-  server: { proxy: { "/api": { target: api, changeOrigin: true } } },
+  // The API answers only for itself: it is called as by its own page.
+  server: { proxy: { "/api": { target: api, changeOrigin: true, headers: { origin: api } } } },
 });

@@ -348,13 +348,13 @@ async def test_corrected_dates_are_filed_by_the_clock(custodian: Custodian, db: 
     (photo,) = (await custodian.ledger()).values()
     async with db.transaction() as session:
         await library.set_date(session, photo.photo_id, datetime(2019, 8, 7, 6, 5))
-    assert await library.refile_corrected(db) == 1
+    assert await library.file_corrected(db) == {"filed": 1}
     assert list(await custodian.ledger()) == ["2019/2019-08-07/IMG_1.jpg"]
     async with db.transaction() as session:
         await library.undo_correction(session)
-    assert await library.refile_corrected(db) == 1
+    assert await library.file_corrected(db) == {"filed": 1}
     assert list(await custodian.ledger()) == ["2021/2021-03-04/IMG_1.jpg"]
-    assert await library.refile_corrected(db) == 0
+    assert await library.file_corrected(db) == {}
     await custodian.check([jpeg(1)])
 
 

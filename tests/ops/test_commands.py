@@ -89,3 +89,29 @@ def test_a_research_pack_is_not_pulled_before_its_licence_is_accepted(data_dir: 
     done = runner.invoke(cli.app, ["models", "pull", "buffalo_l"])
     assert done.exit_code != 0
     assert "--accept-licence" in str(getattr(done.exception, "hint", done.output))
+
+
+def _beat(url: str, ago: str) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "INSERT INTO system_status (service_name) VALUES ('librarian') ON CONFLICT DO NOTHING"
+        )
+        connection.execute(
+            "INSERT INTO system_status_history (service_name, status, heartbeat_timestamp)"
+            " VALUES ('librarian', 'OK', now() - CAST(%s AS interval))",
+            [ago],
+        )
+
+
+def test_uptime_cleanup_and_forget(on_database: str) -> None:
+    for ago in ("61 days", "59 days", "10 seconds"):
+        _beat(on_database, ago)
+    found = _json("ops", "uptime", "--hours", "1")
+    assert isinstance(found, dict)
+    (librarian,) = found["services"]
+    assert librarian["service_name"] == "librarian" and 0 < librarian["uptime"] < 0.01
+    assert "librarian" in runner.invoke(cli.app, ["ops", "uptime"]).output
+    assert _json("ops", "cleanup") == {"forgotten": 1}
+    assert _json("ops", "cleanup") == {"forgotten": 0}
+    assert _json("ops", "forget", "librarian") == {"forgotten": "librarian"}
+    assert runner.invoke(cli.app, ["ops", "forget", "librarian"]).exit_code == 3

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.errors import SettingsError
+from kaleidoscope.kernel.settings import load
 from kaleidoscope.ops import rules, service
 from kaleidoscope.ops.schemas import ServiceStatus
-from kaleidoscope.ops.service import Health, Heartbeat
+from kaleidoscope.ops.service import Health, Heartbeat, heartbeats
+from kaleidoscope.ops.settings import OpsSettings
 
 OFTEN = timedelta(milliseconds=50)
 
@@ -127,3 +131,44 @@ async def test_old_heartbeats_are_forgotten(db: Database) -> None:
         )
     async with db.transaction() as session:
         assert await service.trim(session) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("librarian=300:worker=60", {"librarian": 300.0, "worker-attic-1": 60.0, "api": 20.0}),
+        ("", {"librarian": 20.0}),
+    ],
+)
+def test_each_service_may_have_its_own_interval(
+    given: str, expected: dict[str, float], data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KALEIDOSCOPE_OPS_HEARTBEAT_SECONDS_OF", given)
+    load.cache_clear()
+    assert {name: heartbeats.interval_of(name) for name in expected} == expected
+
+
+def test_intervals_in_the_settings_file(data_dir: Path) -> None:
+    (data_dir / "kaleidoscope.toml").write_text("[ops.heartbeat_seconds_of]\nlibrarian = 300\n")
+    assert heartbeats.interval_of("librarian") == 300
+
+
+@pytest.mark.parametrize("given", ["librarian", "librarian=often", "librarian=0", "librarian=9999"])
+def test_a_foolish_interval_is_refused(
+    given: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KALEIDOSCOPE_OPS_HEARTBEAT_SECONDS_OF", given)
+    load.cache_clear()
+    with pytest.raises(SettingsError, match="HEARTBEAT_SECONDS_OF"):
+        load(OpsSettings)
+
+
+async def test_a_heartbeat_says_when_the_next_one_comes(
+    db: Database, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KALEIDOSCOPE_OPS_HEARTBEAT_SECONDS_OF", "librarian=300")
+    load.cache_clear()
+    async with Heartbeat(db, "librarian"):
+        await _until(lambda: _says(db, "OK", None))
+        said = await _status(db)
+    assert said is not None and said.interval_seconds == 300

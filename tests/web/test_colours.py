@@ -48,7 +48,8 @@ def _stopped(pid: int) -> Iterator[None]:
 
 def _pid(product: Product, service: str) -> int:
     state = product.state
-    return int(state["pid"] if service == "supervisor" else state["services"][service]["pid"])
+    pid = state["pid"] if service == "supervisor" else state["services"][service]["pid"]
+    return int(pid or 0)  # none while it is started again
 
 
 def _expect(page: Page, service: str, colour: str) -> None:

@@ -14,10 +14,10 @@ from kaleidoscope.ops import service
 from kaleidoscope.ops.schemas import (
     Errors,
     Figures,
-    History,
     Overview,
-    Retried,
+    RetriedCause,
     RetryCause,
+    ServicesHistory,
     Uptimes,
 )
 
@@ -40,7 +40,7 @@ async def history(
         str | None, Query(alias="service", description="Only this one; 404: never heard of.")
     ] = None,
     hours: Hours = 24,
-) -> History:
+) -> ServicesHistory:
     """What each service was like in the last hours, as a line without a hole, and its uptime."""
     return await service.history(session, hours, service_name)
 
@@ -64,7 +64,7 @@ async def errors(session: Session) -> Errors:
 
 
 @router.post("/api/ops/errors/retry")
-async def retry(wish: RetryCause, session: Session) -> Retried:
+async def retry(wish: RetryCause, session: Session) -> RetriedCause:
     """Try everything again that failed of a cause, at once and with all its retries."""
     return await service.retry(session, wish.cause, wish.what)
 

@@ -107,7 +107,7 @@ class Uptimes(BaseModel):
     services: list[Uptime]
 
 
-class History(BaseModel):
+class ServicesHistory(BaseModel):
     """What services were like over a window."""
 
     since: datetime
@@ -135,6 +135,7 @@ class LatestAsset(BaseModel):
 
     photo_id: int
     filename: str
+    file_hash: str | None = Field(description="As `v` of its thumbnail's address: kept for good.")
     media_type: Literal["photo", "video"]
     width: int | None
     height: int | None
@@ -202,7 +203,7 @@ class RetryCause(BaseModel):
     what: str | None = Field(default=None, description="Only where that failed; null: everything.")
 
 
-class Retried(BaseModel):
+class RetriedCause(BaseModel):
     """How much is tried again."""
 
     assets: int

@@ -16,7 +16,10 @@ def _pairs(given: object) -> object:
     """`librarian=300:worker=60`, as in an environment variable; a table as in the file."""
     if not isinstance(given, str):
         return given
-    return dict(pair.split("=", 1) for pair in given.split(":") if "=" in pair)
+    pairs = [pair.partition("=") for pair in given.split(":") if pair]
+    if not all(equals for _, equals, _ in pairs):
+        raise ValueError("write it as librarian=300:worker=60")
+    return {name: seconds for name, _, seconds in pairs}
 
 
 Seconds = Annotated[float, Field(gt=0, le=LONGEST)]

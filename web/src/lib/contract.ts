@@ -1,5 +1,5 @@
-// What the API says. Generated from its OpenAPI document where the document has it; the rest are
-// routes of other rooms, which an older server may lack: the page then shows nothing of them.
+// What the API says, by the names the page uses: generated from its OpenAPI document. A route that a
+// server lacks answers 404, and the page then shows nothing of it.
 import type { components } from "./schema";
 
 type Schemas = components["schemas"];
@@ -10,61 +10,30 @@ export type Figures = Schemas["Figures"];
 export type Disk = Schemas["Disk"];
 export type Errors = Schemas["Errors"];
 export type ErrorGroup = Schemas["ErrorGroup"];
-export type History = Schemas["History"];
+export type History = Schemas["ServicesHistory"];
 export type ServiceHistory = Schemas["ServiceHistory"];
 export type Segment = Schemas["Segment"];
 export type LatestAsset = Schemas["LatestAsset"];
-export type Retried = Schemas["Retried"];
+export type Retried = Schemas["RetriedCause"];
 export type Colour = Service["colour"];
 
-export interface InboxProblem {
-  path: string;
-  cause: string;
-  since: string | null;
-}
-
-export interface Inbox {
-  path: string;
-  waiting: number;
-  settling: number;
-  filed_last_hour: number;
-  problems: InboxProblem[];
-  current: string | null;
-}
-
-export interface Inboxes {
-  inboxes: Inbox[];
-}
+export type Inbox = Schemas["Inbox"];
+export type Inboxes = Schemas["Inboxes"];
+export type PhotoEvent = Schemas["HistoryEvent"];
+export type PhotoHistory = Schemas["History"];
 
 export interface Place {
-  place_id: number | string;
+  place_id: number;
   path: string;
   kind: string;
   assets: number;
   missing: number;
   frozen_at: string | null;
   frozen_because: string | null;
+  decision?: "wait" | "accept-missing" | null;
   last_seen_at: string | null;
 }
 
 export interface Places {
   places: Place[];
-}
-
-export interface PhotoEvent {
-  at: string;
-  what: string;
-  outcome: string;
-  attempt: number | null;
-  duration_ms: number | null;
-  model_version: string | null;
-  error: string | null;
-  retry: string | null;
-  detail: unknown;
-}
-
-export interface PhotoHistory {
-  photo_id: number;
-  path: string;
-  events: PhotoEvent[];
 }

@@ -27,7 +27,7 @@ FIGURES = text("""
 """)
 
 LATEST = text("""
-    SELECT photo_id, filename, media_type::text, width, height, ingested_at, captured_at,
+    SELECT photo_id, filename, file_hash, media_type::text, width, height, ingested_at, captured_at,
            is_thumbnailed, has_errors
     FROM media_assets ORDER BY ingested_at DESC, photo_id DESC LIMIT :limit
 """)

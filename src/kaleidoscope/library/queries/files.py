@@ -100,15 +100,6 @@ async def known(session: AsyncSession, paths: Sequence[str]) -> list[Known]:
     return [Known(**row._mapping) for row in rows]
 
 
-async def paths_of(session: AsyncSession, photo_ids: Sequence[int]) -> dict[int, str]:
-    """Where these assets lie."""
-    rows = await session.execute(
-        text("SELECT photo_id, final_path AS path FROM media_assets WHERE photo_id = ANY(:ids)"),
-        {"ids": list(photo_ids)},
-    )
-    return {row.photo_id: row.path for row in rows}
-
-
 async def hold(session: AsyncSession, photo_ids: Sequence[int]) -> list[Known]:
     """The same of these rows, which nobody else changes until the transaction ends."""
     rows = await session.execute(
@@ -157,7 +148,8 @@ async def refresh(session: AsyncSession, files: Mapping[int, FileRow]) -> None:
 async def replace(session: AsyncSession, files: Mapping[int, FileRow]) -> None:
     """Other content under known paths: all that was derived from the old content is void.
 
-    Persons stay until recognition has looked again, unless they were shown as a duplicate.
+    So are the problems that there were with it. Persons stay until recognition has looked again,
+    unless they were shown as a duplicate.
     """
     await session.execute(
         text(
@@ -169,6 +161,7 @@ async def replace(session: AsyncSession, files: Mapping[int, FileRow]) -> None:
             " missing_since = NULL, width = NULL, height = NULL, duration_seconds = NULL,"
             " frame_rate = NULL, no_faces = NULL,"
             " person_ids = CASE WHEN m.duplicate_of IS NULL THEN person_ids END,"
+            " scrubbed_at = NULL,"
             " is_thumbnailed = false, thumbnailed_at = NULL,"
             " is_backed_up = false, backed_up_at = NULL, location = NULL,"
             " is_geocoded = false, geocoded_at = NULL,"

@@ -32,7 +32,7 @@ from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.outside import custody as disk
 from kaleidoscope.library.outside.custody import Identity, Order, Placed, Release, Setback
 from kaleidoscope.library.outside.examine import read_content
-from kaleidoscope.library.queries import attempts, dates, hashes
+from kaleidoscope.library.queries import attempts, hashes
 from kaleidoscope.library.queries import custody as rows
 from kaleidoscope.library.queries import files as ledger
 from kaleidoscope.library.queries.attempts import Requested
@@ -150,23 +150,6 @@ async def refile(db: Database, photo_ids: Sequence[int]) -> list[Outcome]:
         outcomes = stays + await _advance(db, moves)
     await asyncio.to_thread(_tidy, [m.source for m in moves])
     return outcomes
-
-
-async def refile_corrected(db: Database) -> int:
-    """File anew what a correction gave another day, some at a time; answers how many moved."""
-    moved = after = 0
-    while True:
-        async with db.transaction() as session:
-            photo_ids = await dates.to_be_filed(session, after, AT_ONCE)
-        if not photo_ids:
-            return moved
-        after = photo_ids[-1]
-        outcomes = await refile(db, photo_ids)
-        stay = {outcome.path for outcome in outcomes if outcome.what == "left"}
-        moved += len(outcomes) - len(stay)
-        async with db.transaction() as session:
-            lying = await ledger.paths_of(session, photo_ids)
-            await dates.filed(session, [i for i in photo_ids if lying.get(i) not in stay])
 
 
 def _tidy(sources: Sequence[str]) -> None:

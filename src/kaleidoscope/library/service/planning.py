@@ -198,7 +198,8 @@ def facts_of(file: Received) -> dict[str, Any]:
 
 def bare_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The least that makes a row, of a file whose facts the database refuses."""
-    kept = ("sample_hash", "media_type", "modified_at", "captured_at", "captured_at_source")
+    kept = ("sample_hash", "media_type", "modified_at", "captured_at", "captured_at_source",
+            "captured_at_confidence")  # fmt: skip
     return {name: facts.get(name) for name in kept}
 
 

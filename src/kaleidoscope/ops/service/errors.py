@@ -16,7 +16,7 @@ from kaleidoscope.kernel.errors import NotFound
 from kaleidoscope.library import service as library
 from kaleidoscope.library.events import PhotoToProcess, VideoToRead
 from kaleidoscope.ops import rules
-from kaleidoscope.ops.schemas import ErrorGroup, Errors, Retried
+from kaleidoscope.ops.schemas import ErrorGroup, Errors, RetriedCause
 
 OF_ASSETS = {PhotoToProcess.topic, VideoToRead.topic}
 """Dead letters of these tell of assets that the ledger shows as failed already."""
@@ -70,7 +70,7 @@ async def errors(session: AsyncSession) -> Errors:
     return Errors(total=sum(group.count for group in groups), groups=groups)
 
 
-async def retry(session: AsyncSession, cause: str, what: str | None = None) -> Retried:
+async def retry(session: AsyncSession, cause: str, what: str | None = None) -> RetriedCause:
     """Try everything again that failed of a cause. Raises `NotFound` where nothing did."""
     # The letter of an asset goes, too: its message asks for an attempt that is void by then.
     letters = [
@@ -86,7 +86,7 @@ async def retry(session: AsyncSession, cause: str, what: str | None = None) -> R
             assets += await library.try_again(session, failed, ids)
     if not assets and not revived:
         raise NotFound(f"nothing failed of the cause {cause!r}", cause=cause)
-    return Retried(assets=assets, messages=len(revived))
+    return RetriedCause(assets=assets, messages=len(revived))
 
 
 async def state(session: AsyncSession) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ from itertools import groupby
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from kaleidoscope.ingest import service as ingest
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.settings import data_dir, load
 from kaleidoscope.library import service as library
@@ -29,10 +30,15 @@ async def figures(session: AsyncSession) -> Figures:
         filed_last_hour=row.filed_last_hour,
         processed_last_hour=row.processed_last_hour,
         waiting=row.waiting,
-        inbox_remaining=None,
+        inbox_remaining=await _remaining(session),
         latest=[LatestAsset.model_validate(r) for r in await library.latest(session, LATEST)],
         disks=await disks(session),
     )
+
+
+async def _remaining(session: AsyncSession) -> int | None:
+    inboxes = (await ingest.inboxes(session)).inboxes
+    return sum(inbox.waiting for inbox in inboxes) if inboxes else None
 
 
 async def disks(session: AsyncSession) -> list[Disk]:

@@ -19,11 +19,11 @@ from kaleidoscope.ops import queries, rules
 from kaleidoscope.ops.rules import Spell
 from kaleidoscope.ops.schemas import (
     Failure,
-    History,
     Overview,
     Queue,
     Segment,
     ServiceHistory,
+    ServicesHistory,
     ServiceStatus,
     Uptime,
     Uptimes,
@@ -65,7 +65,9 @@ async def overview(session: AsyncSession) -> Overview:
     )
 
 
-async def history(session: AsyncSession, hours: float, service: str | None = None) -> History:
+async def history(
+    session: AsyncSession, hours: float, service: str | None = None
+) -> ServicesHistory:
     """What each service, or one, was like in the last hours. Raises `NotFound` for an unknown."""
     end = await queries.moment(session)
     start = end - timedelta(hours=hours)
@@ -76,7 +78,7 @@ async def history(session: AsyncSession, hours: float, service: str | None = Non
     for row in await queries.spells(session, start, end, service):
         values = dict(row)
         spells[values.pop("service_name")].append(Spell(**values))
-    return History(
+    return ServicesHistory(
         since=start,
         until=end,
         services=[_history(name, known[name], spells[name], start, end) for name in sorted(known)],
