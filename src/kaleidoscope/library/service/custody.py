@@ -42,6 +42,7 @@ from kaleidoscope.library.rules.custody import numbered, stem_length
 from kaleidoscope.library.service import planning
 from kaleidoscope.library.service.attempts import message
 from kaleidoscope.library.service.hashing import settle
+from kaleidoscope.library.service.history import Happened, note
 from kaleidoscope.library.service.receiving import Parcel
 from kaleidoscope.library.service.registration import ScannedFile
 from kaleidoscope.library.settings import LibrarySettings
@@ -474,6 +475,11 @@ async def _write_moved(
     if not moved:
         return {}
     done = await rows.relocate(session, [laid[n] for n in moved])
+    again = [n for n in done if moves[n].kind == "file"]
+    await note(
+        session,
+        [Happened(moved[n], "found-again", detail={"to": moves[n].target}) for n in again],
+    )
     return {n: photo_id for n, photo_id in moved.items() if n in done}
 
 
