@@ -33,7 +33,6 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import exifread
 import psycopg
 from PIL import ExifTags, Image
 from scratch_database import scratch_database
@@ -211,9 +210,11 @@ def _read(paths: Sequence[bytes]) -> list[tuple[str, int, str, str]]:
     found = []
     for path in paths:
         data = Path(os.fsdecode(path)).read_bytes()
-        tags: dict[str, Any] = exifread.process_file(io.BytesIO(data), details=False)
-        at = str(tags.get("EXIF DateTimeOriginal") or "1970:01:01 00:00:00")
-        make = str(tags.get("Image Make") or "")
+        with Image.open(io.BytesIO(data)) as image:
+            exif = image.getexif()
+        inner: dict[int, Any] = exif.get_ifd(ExifTags.IFD.Exif)
+        at = str(inner.get(ExifTags.Base.DateTimeOriginal) or "1970:01:01 00:00:00")
+        make = str(exif.get(ExifTags.Base.Make) or "")
         found.append((hashlib.sha256(data).hexdigest(), len(data), at, make))
     return found
 

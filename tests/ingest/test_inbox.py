@@ -244,9 +244,27 @@ async def test_an_inbox_that_goes_and_comes(desk: Desk) -> None:
     assert desk.left() == [] and (await desk.state()).problems == []
 
 
-async def test_a_hostile_inbox(desk: Desk, shared: Path, data_dir: Path) -> None:
+async def test_nothing_is_filed_where_the_originals_are_gone(desk: Desk, data_dir: Path) -> None:
+    """A disk that is not mounted is not filled in its place."""
+    desk.drop("a.jpg", photo(1))
+    await desk.librarian.sweep()
+    away = (data_dir / "Storage").rename(data_dir / "unmounted")
+    desk.drop("b.jpg", photo(2))
+    await desk.librarian.sweep()
+    assert desk.left() == ["b.jpg"] and "mounted?" in (desk.librarian.trouble or "")
+    assert not (data_dir / "Storage").exists()
+    away.rename(data_dir / "Storage")
+    desk.librarian._blocked_until = 0
+    await desk.librarian.sweep()
+    assert desk.left() == [] and desk.librarian.trouble is None
+
+
+@pytest.mark.parametrize("with_broken", [False, True])
+async def test_a_hostile_inbox(desk: Desk, shared: Path, data_dir: Path, with_broken: bool) -> None:
     """Each thing ends filed or set aside, or stays with a cause; nothing else is touched."""
     await _run([sys.executable, str(shared / "media/hostile/make_hostile.py"), str(desk.inbox)])
+    for path in sorted((shared / "media" / "broken").iterdir()) if with_broken else ():
+        desk.drop(path.name, path.read_bytes())
     before = _photos(desk.inbox)
     for _ in range(2):
         await desk.librarian.sweep()

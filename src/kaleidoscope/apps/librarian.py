@@ -7,8 +7,12 @@ from contextlib import suppress
 
 from kaleidoscope.apps import process, registry
 from kaleidoscope.ingest.service import Librarian
+from kaleidoscope.ingest.settings import InboxSettings
+from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.service import children
 from kaleidoscope.ops.service import Health, Heartbeat
+
+GRACE = 10.0  # seconds for what is being filed when the end comes
 
 
 def main() -> None:
@@ -18,7 +22,8 @@ def main() -> None:
 
 async def serve(stop: asyncio.Event) -> None:
     """Keep the inboxes; what is being filed when the end comes is filed first."""
-    async with registry.database() as db, children() as work:
+    readers = load(InboxSettings).readers
+    async with registry.database() as db, children(readers) as work:
         heart: Heartbeat | None = None
 
         def told(task: str) -> None:
@@ -38,5 +43,8 @@ async def serve(stop: asyncio.Event) -> None:
             await asyncio.wait([running, told_to_stop], return_when=asyncio.FIRST_COMPLETED)
             librarian.stopping.set()
             told_to_stop.cancel()
+            # A portion that is being filed is filed; one that is being read can be read again.
+            await asyncio.wait([running], timeout=GRACE)
+            running.cancel()
             with suppress(asyncio.CancelledError):
                 await running

@@ -152,6 +152,9 @@ class InboxSettings(Section):
         description="How long a file that could not be filed waits for another try, unless it "
         "changes; so does everything where the originals' disk is full or cannot be written.",
     )
+    readers: int = Field(
+        default=2, ge=1, description="Processes that read received files at the same time."
+    )
     portion: int = Field(
         default=256, ge=1, le=5000, description="Files that are filed in one transaction."
     )

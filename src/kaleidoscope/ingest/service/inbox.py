@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -102,10 +102,16 @@ class Librarian:
                 try:
                     due = await self.sweep()
                     pause = FIRST_PAUSE
-                except (SQLAlchemyError, KaleidoscopeError, OSError) as error:
-                    # The database is away, or no child starts: nothing is lost, it goes on later.
-                    self.trouble = str(error).split("\n")[0]
-                    log.warning("the sweep was broken off", error=self.trouble, again_in=pause)
+                except Exception as error:
+                    # The database is away, no child starts …: nothing is lost, it goes on later.
+                    self.trouble = str(error).split("\n")[0] or type(error).__name__
+                    foreseen = isinstance(error, SQLAlchemyError | KaleidoscopeError | OSError)
+                    log.warning(
+                        "the sweep was broken off",
+                        error=self.trouble,
+                        again_in=pause,
+                        exc_info=not foreseen,
+                    )
                     due, pause = pause, min(2 * pause, LONGEST_PAUSE)
                 await self._rest(wake, due)
         finally:
@@ -193,13 +199,18 @@ class Librarian:
             folder = Path(os.fsdecode(inbox.root))
             with suppress(OSError):
                 folder.mkdir(exist_ok=True, parents=folder in _own_folders())
-        for originals in library.folders():
-            allow(os.fsencode(originals))
+        allow(os.fsencode(library.folders()[0]))
 
     async def sweep(self) -> float:
         """Look through every inbox, file what has come to rest; seconds until the next is due."""
-        self.trouble = None
-        self._hear(await library.resume(self._db))
+        cause = await library.prepare(self._db)
+        if cause or monotonic() >= self._blocked_until:  # a full disk is full until it is tried
+            self.trouble = cause
+        if cause:
+            log.warning("nothing is filed", cause=cause)
+            self._blocked_until = monotonic() + self._settings.retry_seconds
+        else:
+            self._hear(await library.resume(self._db))
         due: float = self._settings.sweep_seconds
         for inbox in self._inboxes:
             due = min(due, await self._sweep(inbox))
@@ -279,15 +290,16 @@ class Librarian:
         done = 0
         if total:
             self._told(f"filing {total} files of {inbox.path}")
-        async for portion in self._read_ahead(parcels):
-            number = sum(len(p.files) for p in portion)
-            await self._write(inbox, f"filing {done + 1} to {done + number} of {total}")
-            self._hear(await self._take_in(portion, inbox))
-            done += number
-            if self.stopping.is_set() or monotonic() < self._blocked_until:
-                return
+        async with aclosing(self._read_ahead(parcels)) as portions:
+            async for portion in portions:
+                number = sum(len(p.files) for p in portion)
+                await self._write(inbox, f"filing {done + 1} to {done + number} of {total}")
+                self._hear(await self._take_in(portion, inbox))
+                done += number
+                if self.stopping.is_set() or monotonic() < self._blocked_until:
+                    return
 
-    async def _read_ahead(self, parcels: Sequence[Parcel]) -> AsyncIterator[list[Parcel]]:
+    async def _read_ahead(self, parcels: Sequence[Parcel]) -> AsyncGenerator[list[Parcel], None]:
         portions: asyncio.Queue[list[Parcel] | None] = asyncio.Queue(AHEAD)
 
         async def fill() -> None:

@@ -432,6 +432,24 @@ def _check_kept(order: Release) -> None:
         raise Setback("target", f"what was filed at {order.target} is not what it was")
 
 
+def make_root(path: str) -> None:
+    """A folder that files will be laid down in, made safe with all above it."""
+    folder = to_bytes(path)
+    os.makedirs(folder, exist_ok=True)
+    while folder != b"/":
+        _sync(folder)
+        folder = os.path.dirname(folder)
+
+
+def is_empty(path: str) -> bool:
+    """Whether nothing lies in a folder, or it is not there."""
+    try:
+        with os.scandir(to_bytes(path)) as entries:
+            return next(entries, None) is None
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+
+
 def files_below(root: bytes) -> Iterator[tuple[bytes, Identity]]:
     """Every plain file below a folder, links not followed, hidden ones and drafts left out."""
     folders = [root]

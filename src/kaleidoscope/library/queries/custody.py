@@ -85,14 +85,18 @@ COLUMNS = (
     " m.recorded_at, m.released_at"
 )
 
+# The facts travel as one document: as an array of documents every quote would be escaped.
 INSERT = sql(
     "INSERT INTO custody_moves AS m (kind, how, inbox, source_path, source_identity, size_bytes,"
     "  file_hash, target_path, group_id, photo_id, cause, facts)"
-    " SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:hows AS text[]),"
+    " SELECT g.kind, g.how, g.inbox, g.source, g.identity, g.size, g.hash, g.target, g.together,"
+    "  g.photo, g.cause, CAST(:facts AS jsonb) -> (g.nth - 1)::int"
+    " FROM unnest(CAST(:kinds AS text[]), CAST(:hows AS text[]),"
     "  CAST(:inboxes AS text[]), CAST(:sources AS text[]), CAST(:identities AS text[]),"
     "  CAST(:sizes AS bigint[]), CAST(:hashes AS text[]), CAST(:targets AS text[]),"
-    "  CAST(:groups AS uuid[]), CAST(:photos AS bigint[]), CAST(:causes AS text[]),"
-    f"  CAST(:facts AS jsonb[])) RETURNING {COLUMNS}"
+    "  CAST(:groups AS uuid[]), CAST(:photos AS bigint[]), CAST(:causes AS text[]))"
+    "  WITH ORDINALITY AS g (kind, how, inbox, source, identity, size, hash, target, together,"
+    "   photo, cause, nth) ORDER BY g.nth RETURNING m.move_id, m.source_path AS source, planned_at"
 )
 
 ASSET_COLUMNS = (
@@ -183,11 +187,34 @@ async def add(session: AsyncSession, plans: Sequence[Plan]) -> list[Move]:
             "groups": [p.group for p in plans],
             "photos": [p.photo_id for p in plans],
             "causes": [p.cause for p in plans],
-            "facts": [json.dumps(p.facts) for p in plans],
+            "facts": json.dumps([p.facts for p in plans]),
         },
     )
-    found = {row.source: Move(**row._mapping) for row in rows}
-    return [found[p.source] for p in plans]
+    found = {row.source: row for row in rows}
+    return [_planned(p, found[p.source]) for p in plans]
+
+
+def _planned(plan: Plan, row: Row[Any]) -> Move:
+    return Move(
+        move_id=row.move_id,
+        kind=plan.kind,
+        state="PLANNED",
+        how=plan.how,
+        inbox=plan.inbox,
+        source=plan.source,
+        identity=plan.identity,
+        size=plan.size,
+        file_hash=plan.file_hash,
+        target=plan.target,
+        target_identity=None,
+        group=plan.group,
+        photo_id=plan.photo_id,
+        facts=plan.facts,
+        cause=plan.cause,
+        planned_at=row.planned_at,
+        recorded_at=None,
+        released_at=None,
+    )
 
 
 async def open_moves(session: AsyncSession, limit: int, after: int = 0) -> list[Move]:
@@ -212,6 +239,19 @@ async def open_sources(session: AsyncSession, sources: Collection[str]) -> set[s
         {"sources": list(sources)},
     )
     return set(rows.scalars())
+
+
+async def has_filed_below(session: AsyncSession, root: str) -> bool:
+    """Whether anything was ever filed below a folder and should still be there."""
+    rows = await session.execute(
+        sql(
+            "SELECT EXISTS (SELECT FROM custody_moves m JOIN media_assets a USING (photo_id)"
+            " WHERE m.kind = 'file' AND m.state = 'RELEASED' AND a.missing_since IS NULL"
+            " AND starts_with(a.final_path, :root || '/'))"
+        ),
+        {"root": root},
+    )
+    return bool(rows.scalar_one())
 
 
 async def firsts(session: AsyncSession, hashes: Collection[str]) -> dict[str, First]:

@@ -42,6 +42,7 @@ from kaleidoscope.library.rules.custody import numbered, stem_length
 from kaleidoscope.library.service import planning
 from kaleidoscope.library.service.attempts import message
 from kaleidoscope.library.service.hashing import settle
+from kaleidoscope.library.service.history import Happened, note
 from kaleidoscope.library.service.receiving import Parcel
 from kaleidoscope.library.service.registration import ScannedFile
 from kaleidoscope.library.settings import LibrarySettings
@@ -160,6 +161,24 @@ def _tidy(sources: Sequence[str]) -> None:
             folder = os.path.dirname(folder)
 
 
+async def prepare(db: Database) -> str | None:
+    """Make the folder of the originals; why nothing may be filed now, where that is so.
+
+    A disk that is not mounted looks like an empty folder, and must not be filled in its place.
+    """
+    root = to_text(load(LibrarySettings).originals)
+    try:
+        if not await asyncio.to_thread(disk.is_empty, root):
+            return None
+        async with db.transaction() as session:
+            if await rows.has_filed_below(session, root):
+                return f"the originals at {root} are gone: is their disk mounted?"
+        await asyncio.to_thread(disk.make_root, root)
+    except OSError as error:
+        return f"{root}: {error.strerror or error}"
+    return None
+
+
 def folders() -> list[Path]:
     """Where received files are put: originals, duplicates, and what was set aside."""
     settings = load(LibrarySettings)
@@ -238,8 +257,9 @@ def _lay_down(moves: Sequence[Move]) -> list[Placed | Setback]:
     answers: dict[int, Placed | Setback] = {}
     for root, mine in _by_root(moves).items():
         fitting = []
+        there = disk.device(root)
         for move in mine:
-            if full := _full(move):
+            if full := _full(move, there):
                 answers[move.move_id] = full
             else:
                 fitting.append(_order(move))
@@ -248,12 +268,13 @@ def _lay_down(moves: Sequence[Move]) -> list[Placed | Setback]:
     return [answers[m.move_id] for m in moves]
 
 
-def _full(move: Move) -> Setback | None:
+def _full(move: Move, device: int | None) -> Setback | None:
     """Whether there is no room for a copy: said before half of it is written."""
     assert move.target is not None
-    is_near = disk.device(move.source) == disk.device(move.target)
+    if move.how == "link" and Identity.parse(move.identity).device == device:
+        return None
     free = disk.room(move.target)
-    if free is None or free > move.size or (is_near and move.how == "link"):
+    if free is None or free > move.size:
         return None
     return Setback("target", f"{move.target}: {os.strerror(errno.ENOSPC)}")
 
@@ -454,6 +475,11 @@ async def _write_moved(
     if not moved:
         return {}
     done = await rows.relocate(session, [laid[n] for n in moved])
+    again = [n for n in done if moves[n].kind == "file"]
+    await note(
+        session,
+        [Happened(moved[n], "found-again", detail={"to": moves[n].target}) for n in again],
+    )
     return {n: photo_id for n, photo_id in moved.items() if n in done}
 
 

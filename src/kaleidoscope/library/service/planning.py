@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -191,7 +192,7 @@ def facts_of(file: Received) -> dict[str, Any]:
         "captured_at_source": chosen.source,
         "captured_at_confidence": chosen.confidence,
     }
-    cleaned: dict[str, Any] = _clean(facts)
+    cleaned: dict[str, Any] = facts if _is_clean(facts) else _clean(facts)
     return cleaned
 
 
@@ -542,6 +543,14 @@ def _staying(parcel: Parcel) -> list[Left]:
 
 
 # -- what the database can hold
+
+
+def _is_clean(facts: Mapping[str, Any]) -> bool:
+    try:
+        spelled = json.dumps(facts, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return "\\u0000" not in spelled and "\\ud" not in spelled
 
 
 def _clean(value: Any) -> Any:
