@@ -375,6 +375,7 @@ async def test_the_clock(home: Household) -> None:
     assert await jobs.restore_drill(home.db) == "green"
     for job in jobs.CLOCK:
         assert job.name == jobs.VERIFY or not await job.run(home.db)
+    assert await jobs.verify_copies(home.db)
     assert await jobs.verify_copies(home.db) is None
     await home.rows("UPDATE backup_runs SET started_at = started_at - interval '16 minutes'")
     await home.take_in("photos/b.jpg")
