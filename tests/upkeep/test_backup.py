@@ -22,6 +22,7 @@ from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
 from kaleidoscope.kernel.errors import Conflict, DatabaseError, NotFound
 from kaleidoscope.kernel.store import FolderStore, StoreProblem
+from kaleidoscope.library import service as library
 from kaleidoscope.upkeep import jobs, service
 from kaleidoscope.upkeep.schemas import Restored
 from kaleidoscope.upkeep.service import databases, restoring
@@ -53,6 +54,10 @@ async def test_there_and_back(home: Household) -> None:
     """Bar 5 without the services: library and database deleted, all comes back as it was."""
     await home.take_in(*NAMES)
     await home.rows("UPDATE media_assets SET is_thumbnailed = true, thumbnailed_at = now()")
+    await home.rows(
+        "INSERT INTO known_places (path, kind, device) VALUES (:path, 'folder', 'old disk at /')",
+        path=str(home.photos),
+    )
     done = await service.back_up(home.db)
     assert done["originals"]["copied"] == 4 and done["database"]["segments"] >= 1
     before = await home.manifest()
@@ -67,6 +72,7 @@ async def test_there_and_back(home: Household) -> None:
     try:
         assert await back.manifest() == before
         assert await back.rows("SELECT FROM media_assets WHERE is_thumbnailed") == []
+        assert await library.watch(back.db) == {}  # a new disk is no reason to freeze anything
         # And the next backup knows what is there: the whole database anew, no original.
         again = await service.back_up(back.db, full=True)
         assert again["originals"]["copied"] == 0
@@ -375,6 +381,7 @@ async def test_the_clock(home: Household) -> None:
     assert await jobs.restore_drill(home.db) == "green"
     for job in jobs.CLOCK:
         assert job.name == jobs.VERIFY or not await job.run(home.db)
+    assert await jobs.verify_copies(home.db)
     assert await jobs.verify_copies(home.db) is None
     await home.rows("UPDATE backup_runs SET started_at = started_at - interval '16 minutes'")
     await home.take_in("photos/b.jpg")

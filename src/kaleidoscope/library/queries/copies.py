@@ -274,12 +274,18 @@ async def inventory(
     return rows.all()
 
 
-async def forget_derivatives(session: AsyncSession) -> None:
-    """No thumbnail is there any more: each is to be made anew."""
+async def forget_machine(session: AsyncSession) -> None:
+    """No thumbnail is there any more, and no disk is the one it was."""
     await session.execute(
         text(
             "UPDATE media_assets SET is_thumbnailed = false, thumbnailed_at = NULL"
             " WHERE is_thumbnailed"
+        )
+    )
+    await session.execute(
+        text(
+            "UPDATE known_places SET device = NULL, counted_at = NULL, frozen_at = NULL,"
+            " frozen_because = NULL, decision = NULL, decided_at = NULL"
         )
     )
 

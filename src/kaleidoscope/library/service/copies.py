@@ -346,9 +346,10 @@ def _put_back(place: Store, original: Original) -> str:
     return "restored"
 
 
-async def forget_derivatives(session: AsyncSession) -> None:
-    """Thumbnails are not in the backup: after a restore each is made anew."""
-    await rows.forget_derivatives(session)
+async def forget_machine(session: AsyncSession) -> None:
+    """After a restore: thumbnails, which are not in the backup, are made anew, and the disks that
+    places are on may be others."""
+    await rows.forget_machine(session)
 
 
 async def relocate(session: AsyncSession, old: str, new: str) -> int:

@@ -98,8 +98,7 @@ async def copy(db: Database, store: Store, target_id: UUID) -> Manifest:
     first_segment = None
     if own:
         await asyncio.to_thread(postgres_copies.keep_log, db.url)
-        await asyncio.to_thread(postgres_copies.base_backup, db.url, staging)
-        first_segment = postgres_copies.first_segment((staging / "backup_manifest").read_text())
+        first_segment = await asyncio.to_thread(_base_backup, db.url, staging)
     else:
         await asyncio.to_thread(postgres_copies.dump, db.url, staging / DUMP)
     if isinstance(store, FolderStore) and config.is_file():
@@ -235,6 +234,17 @@ async def _write_inventory(session: AsyncSession, target_id: UUID, folder: Path)
                     summed.add(original.location)
                     sums.write(f"{original.file_hash}  {original.location}\n")
     return number
+
+
+def _base_backup(url: str, folder: Path) -> str:
+    """A base backup's files into a folder; where its log begins."""
+    empty = folder / "base"
+    empty.mkdir()
+    postgres_copies.base_backup(url, empty)
+    for path in empty.iterdir():
+        path.rename(folder / path.name)
+    empty.rmdir()
+    return postgres_copies.first_segment((folder / "backup_manifest").read_text())
 
 
 def _put(store: Store, folder: str, path: Path) -> StoredFile:

@@ -71,7 +71,7 @@ async def restore(
         try:
             here = to_text(data_dir())
             async with db.transaction() as session:
-                await library.forget_derivatives(session)
+                await library.forget_machine(session)
                 if here != manifest.data_dir:
                     await library.relocate(session, manifest.data_dir, here)
             tell("the originals")
