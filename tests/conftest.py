@@ -103,6 +103,18 @@ def shared() -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def s3() -> Iterator[dict[str, str]]:
+    """The options that reach a local S3."""
+    moto = pytest.importorskip("moto.server", reason="moto is not installed")
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield {"endpoint_url": f"http://{host}:{port}", "key": "test", "secret": "test"}
+    server.stop()
+
+
 @contextmanager
 def _open_folder() -> Iterator[Path]:
     """A temporary folder, in memory where there is room: fsync stays on and costs little there."""

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "kaleidoscope"
-ROOMS = ["library", "ingest", "people", "ops"]
+ROOMS = ["library", "ingest", "people", "upkeep", "ops"]
 FURNITURE = {
     "__init__", "models", "events", "ids", "rules", "settings", "queries", "outside", "service",
     "schemas", "deps", "routes", "jobs", "commands", "metrics",

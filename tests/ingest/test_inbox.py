@@ -18,6 +18,7 @@ from kaleidoscope.ingest import service
 from kaleidoscope.ingest.schemas import Inbox
 from kaleidoscope.ingest.service import Librarian, inbox
 from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.errors import SettingsError
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service as library
 from kaleidoscope.ml.pool import Pool
@@ -302,3 +303,13 @@ async def test_broken_files(desk: Desk, shared: Path) -> None:
     assert desk.left() == []
     names = {*(await desk.ledger()), *(Path(a.source).name for a in (await desk.state()).set_aside)}
     assert names == {path.name for path in broken}
+
+
+@pytest.mark.parametrize("place", ["Storage", "Storage/Originals/in", "Duplicates"])
+async def test_an_inbox_that_holds_what_is_filed_is_refused(
+    db: Database, data_dir: Path, children: Pool, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setenv("KALEIDOSCOPE_INBOX_FOLDERS", str(data_dir / place))
+    load.cache_clear()
+    with pytest.raises(SettingsError, match="lie in one another"):
+        await Librarian(db, children).open()

@@ -296,14 +296,16 @@ def test_a_platform_without_the_programs_is_told_what_to_do(
 
 
 def test_psql_is_the_wheels_or_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
-    version = subprocess.run([postgres_programs.psql_program(), "--version"], capture_output=True)
+    version = subprocess.run(
+        [postgres_programs.client_program("psql"), "--version"], capture_output=True
+    )
     assert version.stdout.startswith(b"psql (PostgreSQL) 18")
     monkeypatch.setattr(postgres_programs, "WHEEL", "no-such-wheel")
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
-    assert postgres_programs.psql_program() == Path("/bin/psql")
+    assert postgres_programs.client_program("psql") == Path("/bin/psql")
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(DatabaseError, match="no psql"):
-        postgres_programs.psql_program()
+        postgres_programs.client_program("psql")
 
 
 def test_a_folder_that_cannot_be_written_is_named(folder: Path) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from custodian import Custodian, digest, files, jpeg
-from scans import Register, Write
+from scans import Register, Write, scan
 
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.paths import to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service as library
+from kaleidoscope.library.outside import custody as disk
 
 
 async def test_a_photo_is_filed_by_its_day(custodian: Custodian) -> None:
@@ -292,3 +294,74 @@ async def test_filed_again_by_a_corrected_date(custodian: Custodian, db: Databas
     )
     await library.refile(db, [photo.photo_id])
     assert len(files(custodian.originals / "2023" / "2023-05-06")) == 3
+
+
+@pytest.mark.parametrize("duplicates", ["set-aside", "remove"])
+@pytest.mark.parametrize("hashed", [False, True])
+async def test_an_inbox_that_was_indexed_in_place(
+    custodian: Custodian,
+    register: Register,
+    monkeypatch: pytest.MonkeyPatch,
+    duplicates: str,
+    hashed: bool,
+) -> None:
+    """Its files are no duplicates of themselves: filed, they keep what is known of them."""
+    monkeypatch.setenv("KALEIDOSCOPE_LIBRARY_DUPLICATES", duplicates)
+    load.cache_clear()
+    path = custodian.drop("a.jpg", jpeg(1))
+    sample = library.sample_hash(jpeg(1), b"", len(jpeg(1)))
+    (known,) = await register([replace(scan(path), sample_hash=sample)])
+    if hashed:
+        await library.hash_pending(custodian.db)
+    await custodian.rows("DELETE FROM bus_outbox RETURNING 1")
+    (done,) = await custodian.sweep()
+    assert (done.what, done.photo_id) == ("filed", known.photo_id)
+    assert not path.exists()
+    (photo,) = (await custodian.ledger()).values()
+    assert Path(photo.final_path).read_bytes() == jpeg(1)
+    assert photo.photo_id == known.photo_id
+
+
+async def test_a_duplicate_that_may_be_its_first_copy_is_not_removed(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen through another mount, a file is not its own second copy."""
+    order = disk.Release(
+        1,
+        to_text(custodian.drop("a.jpg", jpeg(1))),
+        disk.Identity(0, 0, 0, 0),
+        digest(custodian.inbox / "a.jpg"),
+        None,
+        None,
+        to_text(custodian.inbox / "a.jpg"),
+    )
+    there = disk.look(order.source)
+    assert there is not None
+    (answer,) = disk.release([replace(order, identity=there)])
+    assert answer is not None and "this very file" in answer.cause
+    assert (custodian.inbox / "a.jpg").exists()
+
+
+async def test_corrected_dates_are_filed_by_the_clock(custodian: Custodian, db: Database) -> None:
+    custodian.drop("IMG_1.jpg", jpeg(1))
+    await custodian.sweep()
+    (photo,) = (await custodian.ledger()).values()
+    async with db.transaction() as session:
+        await library.set_date(session, photo.photo_id, datetime(2019, 8, 7, 6, 5))
+    assert await library.file_corrected(db) == {"filed": 1}
+    assert list(await custodian.ledger()) == ["2019/2019-08-07/IMG_1.jpg"]
+    async with db.transaction() as session:
+        await library.undo_correction(session)
+    assert await library.file_corrected(db) == {"filed": 1}
+    assert list(await custodian.ledger()) == ["2021/2021-03-04/IMG_1.jpg"]
+    assert await library.file_corrected(db) == {}
+    await custodian.check([jpeg(1)])
+
+
+async def test_candidates_and_confidence_are_kept(custodian: Custodian) -> None:
+    custodian.drop("IMG_20210304_050607.jpg", jpeg(1))
+    await custodian.sweep()
+    (photo,) = (await custodian.ledger()).values()
+    assert photo.captured_at_confidence == "high"
+    told = await custodian.rows("SELECT source FROM capture_candidates ORDER BY source")
+    assert [row.source for row in told] == ["exif:DateTimeOriginal", "mtime", "name"]

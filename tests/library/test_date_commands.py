@@ -102,6 +102,29 @@ async def test_a_date_given_at_the_terminal(photos: list[Registered]) -> None:
     assert "undone" in await call("undo")
 
 
+async def test_where_it_was_at_the_terminal_and_over_http(
+    register: Register,
+    api: httpx.AsyncClient,
+    photos: list[Registered],
+    db: Database,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "PXL_20240701_223005123.jpg"
+    path.write_bytes(b"no photo")
+    await register([scan(path)])
+    await library.date_assets(db)
+    assert "→ 2024-07-02 00:30:05" in await call("zone", "Europe/Berlin", "--dry-run")
+    done = await told("zone", "Europe/Berlin", "--from", "2024-07-01", "--to", "2024-07-01")
+    assert (done["photos"], done["criteria"]["zone"]) == (1, "Europe/Berlin")
+    assert "dates set, undone: Europe/Berlin" in await call("undo")
+    asked = {"zone": "Asia/Tokyo"}
+    preview = (await api.post("/api/dates/zone/preview", json=asked)).json()
+    assert preview["examples"][0]["after"] == "2024-07-02T07:30:05.123000"
+    assert (await api.post("/api/dates/zone", json=asked)).json()["photos"] == 1
+    assert (await api.post("/api/dates/zone", json=asked)).status_code == 404
+    await call("zone", "Middle/Earth", code=2)
+
+
 async def test_what_is_refused_at_the_terminal(photos: list[Registered]) -> None:
     await call("shift", "--camera", "Canon EOS 7D", "--by", "tomorrow", code=2)
     await call("shift", "--camera", "Canon EOS 7D", "--by", "1h", "--from", "May", code=2)

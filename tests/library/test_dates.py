@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from custodian import Custodian, files, jpeg
 from PIL import Image
 from scans import Ledger, Register, scan
 from sqlalchemy import text
@@ -364,8 +365,94 @@ async def test_the_home_zone_makes_utc_local(
     assert (found.captured_offset, found.captured_at_confidence) == (9 * HOUR, "medium")
 
 
+async def test_where_videos_without_a_position_were_taken(
+    db: Database, register: Register, ledger: Ledger, tmp_path: Path
+) -> None:
+    names = ["PXL_20240701_223005123.jpg", "PXL_20240801_223005123.jpg", "IMG_20240701_223005.jpg"]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_bytes(b"no photo %d" % number)
+    await register([scan(tmp_path / name) for name in names])
+    await library.date_assets(db)
+    before = await ledger()
+    async with db.transaction() as session:
+        with pytest.raises(Invalid, match="no time zone"):
+            await library.preview_zone(session, "Middle/Earth")
+        preview = await library.preview_zone(session, "Asia/Tokyo", until=datetime(2024, 7, 9))
+        assert (preview.photos, preview.to_be_filed) == (1, 1)
+        await library.set_zone(session, "Asia/Tokyo", until=datetime(2024, 7, 9))
+    found = await ledger()
+    assert found[names[0]].captured_at == datetime(2024, 7, 2, 7, 30, 5, 123_000)
+    assert (found[names[0]].captured_offset, found[names[0]].captured_at_source) == (
+        9 * HOUR,
+        "person",
+    )
+    assert [found[n] for n in names[1:]] == [before[n] for n in names[1:]]
+    await undo(db)
+    assert _dates(await ledger()) == _dates(before)
+
+
 def _dates(ledger: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
     return {
         name: (p.captured_at, p.captured_offset, p.captured_at_source, p.captured_at_confidence)
         for name, p in ledger.items()
     }
+
+
+FACTS = (
+    "SELECT captured_at_confidence, camera_make, camera_model,"
+    " (SELECT array_agg(source ORDER BY source) FROM capture_candidates c"
+    "  WHERE c.photo_id = m.photo_id) FROM media_assets m"
+)
+
+
+async def test_a_filed_original_goes_to_its_new_day_and_back(
+    custodian: Custodian, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x10F], exif[0x110] = "Canon", "Canon EOS 7D"
+    exif.get_ifd(0x8769)[0x9003] = "2024:05:03 23:30:00"
+    for n in range(2):
+        Image.new("RGB", (8, 8 + n)).save(custodian.inbox / f"{n}.jpg", exif=exif)
+    (custodian.inbox / "1.xmp").write_text("<x:xmpmeta/>")
+    await custodian.sweep()
+    here, there = "2024/2024-05-03", "2024/2024-05-04"
+    assert set(await custodian.ledger()) == {f"{here}/0.jpg", f"{here}/1.jpg"}
+    for row in await rows(custodian.db, FACTS):
+        assert tuple(row[:3]) == ("high", "Canon", "Canon EOS 7D")
+        assert row[3] == ["exif:DateTimeOriginal", "mtime"]
+    assert await library.date_assets(custodian.db) == {}  # dated when it was filed
+
+    assert await library.file_corrected(custodian.db) == {}
+    correction = await shift(custodian.db, "Canon EOS 7D", HOUR)
+    assert await library.file_corrected(custodian.db) == {"filed": 2}
+    assert await library.file_corrected(custodian.db) == {}
+    found = await custodian.ledger()
+    assert set(found) == {f"{there}/0.jpg", f"{there}/1.jpg"}
+    assert [p.relative_to(custodian.originals).as_posix() for p in files(custodian.originals)] == [
+        f"{there}/{name}" for name in ("0.jpg", "1.jpg", "1.xmp")
+    ]
+    await undo(custodian.db, correction)
+    assert await library.file_corrected(custodian.db) == {"filed": 2}
+    assert set(await custodian.ledger()) == {f"{here}/0.jpg", f"{here}/1.jpg"}
+
+
+async def test_an_original_that_cannot_be_moved_waits(custodian: Custodian) -> None:
+    path = custodian.drop("a.jpg", jpeg(1, "2024:05:03 23:30:00"))
+    await custodian.sweep()
+    assert not path.exists()
+    (asset,) = (await custodian.ledger()).values()
+    async with custodian.db.transaction() as session:
+        await library.set_date(session, asset.photo_id, datetime(1985, 7, 14))
+    lying = Path(asset.path)
+    whole = lying.read_bytes()
+    lying.write_bytes(whole + b"x")  # no longer what the ledger says
+    assert await library.file_corrected(custodian.db) == {"left": 1}
+    assert await library.file_corrected(custodian.db) == {}  # not at once again
+    (asset,) = (await custodian.ledger()).values()
+    assert "is not what the ledger says" in (asset.error_message or "")
+    lying.write_bytes(whole)
+    await rows(custodian.db, "UPDATE asset_problems SET retry_at = now() RETURNING 1")
+    assert await library.file_corrected(custodian.db) == {"filed": 1}
+    found = await custodian.ledger()
+    assert set(found) == {"1985/1985-07-14/a.jpg"}
+    assert not found["1985/1985-07-14/a.jpg"].has_errors

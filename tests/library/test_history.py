@@ -108,3 +108,26 @@ async def test_other_content_has_no_problems_yet(
     await note(db, Happened(photo.photo_id, "thumbnailed", "failed", error="no JPEG"))
     await register([write("a.jpg", b"other", time=1_800_000_000)])
     assert not (await ledger())["a.jpg"].has_errors
+
+
+async def test_the_moves_of_a_file_are_part_of_its_history(
+    db: Database, write: Write, register: Register
+) -> None:
+    (photo,) = await register([write("a.jpg", b"a")])
+    async with db.transaction() as session:
+        await session.execute(
+            text(
+                "INSERT INTO custody_moves (kind, state, source_path, source_identity, size_bytes,"
+                " file_hash, target_path, target_identity, photo_id, planned_at, recorded_at)"
+                " VALUES ('file', 'RELEASED', '/in/a.jpg', '1:2:1:3', 1, repeat('a', 64),"
+                " '/originals/a.jpg', '1:2:1:3', :photo, now() - interval '2 s', now())"
+            ),
+            {"photo": photo.photo_id},
+        )
+    async with db.transaction() as session:
+        events = (await library.history(session, photo.photo_id)).events
+    assert [event.what for event in events] == ["received", "hashed", "filed"]
+    filed = events[-1]
+    assert (filed.outcome, filed.duration_ms) == ("ok", 2000)
+    assert filed.detail is not None
+    assert (filed.detail["from"], filed.detail["to"]) == ("/in/a.jpg", "/originals/a.jpg")

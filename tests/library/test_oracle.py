@@ -34,7 +34,6 @@ ORACLE_ERRS = MANIFEST_ERRS | {
 DATES = {
     "synthetic/dates/dto_edge_2038.jpg": FUTURE,
     "synthetic/dates/dto_edge_future2099.jpg": FUTURE,
-    "raw/exiftool__Sigma.x3f": "cut off after 1 464 bytes: LibRaw, which would tell it, refuses it",
     "synthetic/dates/only_gps_utc.jpg": "UTC, told by the clocks at its position, an hour ahead",
 }
 ORIENTATIONS = {"broken/image__TODO hpredict_cmyk.tiff": "Pillow refuses the damaged header"}

@@ -1,137 +1,327 @@
-"""Place names: offline, right at the edges of the map, and silent in the middle of an ocean."""
+"""The circuit breaker: what vanishes as a whole is frozen, what vanishes by itself is missing."""
 
 from __future__ import annotations
 
-import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from scans import Ledger, Register, Write
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from backups import rows
+from scans import Register, Write
 
 from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.errors import Conflict, NotFound
 from kaleidoscope.library import service as library
-from kaleidoscope.library.outside import gazetteer
-from kaleidoscope.library.service import Registered
-
-# Landmarks and suburbs with the name that people give to where they are.
-WELL_KNOWN = [
-    ("Eiffel tower", 48.8584, 2.2945, "Paris"),
-    ("Statue of Liberty", 40.6892, -74.0445, "New York City"),
-    ("Times Square", 40.758, -73.9855, "New York City"),
-    ("Brandenburg Gate", 52.5163, 13.3777, "Berlin"),
-    ("Big Ben", 51.5007, -0.1246, "London"),
-    ("Shibuya crossing", 35.6595, 139.7005, "Tokyo"),
-    ("Sydney opera", -33.8568, 151.2153, "Sydney"),
-    ("Taj Mahal", 27.1751, 78.0421, "Agra"),
-    ("Copacabana", -22.9711, -43.1822, "Rio de Janeiro"),
-    ("Table Mountain", -33.9628, 18.4098, "Cape Town"),
-    ("Sagrada Família", 41.4036, 2.1744, "Barcelona"),
-    ("Hagia Sophia", 41.0086, 28.9802, "Istanbul"),
-    ("Versailles, not Paris", 48.8049, 2.1204, "Versailles"),
-    ("Oakland, not San Francisco", 37.8044, -122.2712, "Oakland"),
-    ("Delft, not Rotterdam", 52.0116, 4.3571, "Delft"),
-    ("Fürth, not Nuremberg", 49.4771, 10.9887, "Fürth"),
-    ("Pasadena, not Los Angeles", 34.1478, -118.1445, "Pasadena"),
-    ("Yokohama, not Tokyo", 35.4437, 139.638, "Yokohama"),
-    ("Weil, not Basel", 47.593, 7.621, "Weil am Rhein"),
-    ("Parramatta, not Sydney", -33.815, 151.0011, "Parramatta"),
-    ("Schwangau, a village", 47.5576, 10.7498, "Schwangau"),
-]
+from kaleidoscope.library.outside import places as disk
+from kaleidoscope.library.rules.places import Seen, same_device, too_many, unwell
+from kaleidoscope.library.settings import LibrarySettings
 
 
-@pytest.mark.parametrize("name, lat, lon, city", WELL_KNOWN, ids=[row[0] for row in WELL_KNOWN])
-def test_the_name_that_people_give(name: str, lat: float, lon: float, city: str) -> None:
-    (place,) = gazetteer.find([[lat, lon]])
-    assert place is not None and place["city"] == city
+@pytest.fixture
+def take_in(db: Database, write: Write, register: Register, tmp_path: Path) -> Any:
+    """So many files of a known place in the ledger, hashed."""
+
+    async def take_in(count: int, folder: str = "photos") -> Path:
+        await register([write(f"{folder}/{n}.jpg", f"{folder} {n}".encode()) for n in range(count)])
+        await library.hash_pending(db)
+        async with db.transaction() as session:
+            await library.know_place(session, str(tmp_path / folder))
+        await look(db)
+        return tmp_path / folder
+
+    return take_in
 
 
-def test_beside_the_antimeridian() -> None:
-    """East and west of it are neighbours: Taveuni in Fiji, and the same sea from the other side."""
-    west, east = gazetteer.find([[-16.8, 179.97], [-16.8, -179.97]])
-    assert west is not None and east is not None
-    assert west["country_code"] == east["country_code"] == "FJ"
-    assert west["city"] == east["city"]
-    assert abs(west["distance_km"] - east["distance_km"]) < 7
+async def look(db: Database) -> dict[str, int]:
+    """The presence pass, with every file's turn."""
+    await rows(db, "UPDATE known_places SET counted_at = NULL")
+    return await library.watch(db)
 
 
-def test_mid_ocean_and_the_poles_have_no_name() -> None:
-    nowhere = [[0.0, -30.0], [-48.88, -123.39], [90.0, 0.0], [-90.0, 180.0], [75.0, -170.0]]
-    assert gazetteer.find(nowhere) == [None] * 5
+async def missing(db: Database) -> list[str]:
+    found = await rows(
+        db, "SELECT filename FROM media_assets WHERE missing_since IS NOT NULL ORDER BY filename"
+    )
+    return [row.filename for row in found]
 
 
-def test_a_district_is_named_beside_its_city() -> None:
-    (place,) = gazetteer.find([[40.758, -73.9855]])
-    assert place == {
-        "city": "New York City",
-        "district": "Times Square",
-        "region": "New York",
-        "country": "United States",
-        "country_code": "US",
-        "distance_km": pytest.approx(5.2, abs=0.2),
-    }
-
-
-async def locate(db: Database, photo: Registered, lat: float, lon: float) -> None:
+async def state(db: Database) -> Any:
     async with db.transaction() as session:
-        await session.execute(
-            text("UPDATE media_assets SET location = CAST(:at AS jsonb) WHERE photo_id = :id"),
-            {"at": json.dumps({"lat": lat, "lon": lon}), "id": photo.photo_id},
-        )
+        (place,) = [p for p in await library.places(session) if p.kind == "folder"]
+    return place
 
 
-async def test_the_pass_names_what_has_a_position(
-    db: Database, write: Write, register: Register, ledger: Ledger
-) -> None:
-    paris, ocean, _ = await register([write(f"{n}.jpg", n.encode()) for n in "abc"])
-    await locate(db, paris, 48.8584, 2.2945)
-    await locate(db, ocean, 0, -30)
-    assert await library.geocode_pending(db) == {"geocoded": 1, "nowhere": 1}
-    assert await library.geocode_pending(db) == {}
-    photos = await ledger()
-    assert [photos[f"{n}.jpg"].is_geocoded for n in "abc"] == [True, True, False]
+async def decide(db: Database, decision: Any) -> None:
+    place = await state(db)
     async with db.transaction() as session:
-        found = await library.place(session, paris.photo_id)
-        nowhere = await library.place(session, ocean.photo_id)
-        events = (await library.history(session, paris.photo_id)).events
-    assert (found.city, found.region, found.country_code) == ("Paris", "Île-de-France", "FR")
-    assert "GeoNames" in found.attribution and "CC BY" in found.attribution
-    assert found.source is not None and found.source.startswith("GeoNames")
-    assert (nowhere.city, nowhere.geocoded_at is not None) == (None, True)
-    assert events[-1].what == "geocoded" and (events[-1].detail or {})["city"] == "Paris"
+        await library.decide(session, place.place_id, decision)
+    await library.watch(db)
 
 
-async def test_a_position_given_later_is_named_again(
-    db: Database, write: Write, register: Register
-) -> None:
-    (photo,) = await register([write("a.jpg", b"a")])
-    await locate(db, photo, 48.8584, 2.2945)
-    await library.geocode_pending(db)
+async def test_a_single_file_that_vanishes_is_missing(db: Database, take_in: Any) -> None:
+    folder = await take_in(20)
+    (folder / "3.jpg").rename(folder / "3.away")
+    assert await look(db) == {"missing": 1}
+    assert await missing(db) == ["3.jpg"]
+    (asset,) = await rows(db, "SELECT * FROM media_assets WHERE has_errors")
+    assert "the file is gone" in asset.error_message
+    assert await look(db) == {}
+    (folder / "3.away").rename(folder / "3.jpg")
+    assert await look(db) == {"found": 1}
+    assert await missing(db) == []
+    assert await rows(db, "SELECT FROM media_assets WHERE has_errors") == []
+    events = await rows(
+        db, "SELECT what FROM asset_events WHERE what IN ('missing', 'found-again') ORDER BY 1"
+    )
+    assert [event.what for event in events] == ["found-again", "missing"]
+
+
+@pytest.mark.parametrize("how", ["gone", "empty"])
+async def test_a_place_that_is_gone_is_frozen(db: Database, take_in: Any, how: str) -> None:
+    folder = await take_in(3)
+    folder.rename(folder.with_name("away"))
+    if how == "empty":
+        folder.mkdir()
+    assert await look(db) == {"frozen": 1}
+    assert await missing(db) == []
+    place = await state(db)
+    assert (place.assets, place.missing, place.decision) == (3, 0, None)
+    assert how in place.frozen_because and place.frozen_at is not None
     async with db.transaction() as session:
-        await library.retry(session, photo.photo_id, "geocoded")
-        assert (await library.place(session, photo.photo_id)).city is None
-    assert await library.geocode_pending(db) == {"geocoded": 1}
+        (alarm,) = await library.alarms(session)
+    assert alarm.status == "ERROR" and str(folder) in alarm.text
+    if how == "empty":
+        folder.rmdir()
+    folder.with_name("away").rename(folder)
+    assert await library.watch(db) == {}  # it is well again by itself
+    assert (await state(db)).frozen_at is None and await missing(db) == []
 
 
-async def test_other_content_has_no_place_yet(
-    db: Database, write: Write, register: Register, ledger: Ledger
-) -> None:
-    (photo,) = await register([write("a.jpg", b"a")])
-    await locate(db, photo, 48.8584, 2.2945)
-    await library.geocode_pending(db)
-    await register([write("a.jpg", b"other", time=1_800_000_000)])
-    assert not (await ledger())["a.jpg"].is_geocoded
+async def test_too_many_files_gone_at_once_freeze(db: Database, take_in: Any) -> None:
+    folder = await take_in(40)
+    for n in range(5):
+        (folder / f"{n}.jpg").rename(folder / f"{n}.away")
+    assert await look(db) == {"frozen": 1}
+    assert await missing(db) == []
+    assert "5 of 40 files" in (await state(db)).frozen_because
+    (folder / "0.away").rename(folder / "0.jpg")
+    assert await look(db) == {"missing": 4}
+    assert (await state(db)).frozen_at is None
+
+
+async def test_a_person_accepts_that_files_are_gone(db: Database, take_in: Any) -> None:
+    folder = await take_in(10)
+    shutil.rmtree(folder)
+    await look(db)
+    await decide(db, "accept-missing")
+    assert len(await missing(db)) == 10
+    assert (await state(db)).frozen_at is None
+    assert len(await rows(db, "SELECT FROM media_assets")) == 10  # nothing is ever deleted
+    assert await look(db) == {}
+
+
+async def test_a_person_waits(db: Database, take_in: Any) -> None:
+    folder = await take_in(10)
+    folder.rename(folder.with_name("away"))
+    await look(db)
+    await decide(db, "wait")
+    assert await missing(db) == []
     async with db.transaction() as session:
-        rows: Any = await session.execute(text("SELECT count(*) FROM asset_places"))
-        assert rows.scalar_one() == 0
+        (alarm,) = await library.alarms(session)
+    assert alarm.status == "WARNING"
+    folder.with_name("away").rename(folder)
+    await library.watch(db)
+    assert (await state(db)).frozen_at is None
+    folder.rename(folder.with_name("away"))
+    await look(db)
+    assert (await state(db)).decision is None  # a new freeze asks anew
 
 
-async def test_the_flag_and_its_time_change_together(
-    db: Database, write: Write, register: Register
+async def test_there_is_nothing_to_decide_about_a_place_that_is_well(
+    db: Database, take_in: Any
 ) -> None:
-    await register([write("a.jpg", b"a")])
-    for flag in ("geocoded", "thumbnailed", "curated"):
-        with pytest.raises(DBAPIError, match=f"is_{flag}"):
-            async with db.transaction() as session:
-                await session.execute(text(f"UPDATE media_assets SET is_{flag} = true"))
+    await take_in(1)
+    with pytest.raises(Conflict, match="is not frozen"):
+        await decide(db, "accept-missing")
+    async with db.transaction() as session:
+        with pytest.raises(NotFound):
+            await library.decide(session, 77, "wait")
+
+
+async def test_a_file_that_reappears_elsewhere_keeps_its_number(
+    db: Database, take_in: Any, write: Write, register: Register
+) -> None:
+    """It was known to be missing when it was found at its new place."""
+    folder = await take_in(20)
+    (before,) = await rows(db, "SELECT photo_id FROM media_assets WHERE filename = '7.jpg'")
+    await rows(db, "UPDATE media_assets SET status = 'PROCESSED', person_ids = '[1]'")
+    (folder / "7.jpg").unlink()
+    await look(db)
+    (found,) = await register([write("photos/2020/new name.jpg", b"photos 7")])
+    assert (found.photo_id, found.outcome) == (before.photo_id, "known")
+    (after,) = await rows(db, "SELECT * FROM media_assets WHERE photo_id = :id", id=before.photo_id)
+    assert after.final_path == str(folder / "2020/new name.jpg")
+    assert (after.filename, after.missing_since) == ("new name.jpg", None)
+    assert (after.original_name, after.person_ids) == ("7.jpg", [1])
+    assert not after.has_errors
+    assert len(await rows(db, "SELECT FROM media_assets")) == 20
+    assert await look(db) == {}
+
+
+async def test_found_elsewhere_before_it_was_missed(
+    db: Database, take_in: Any, write: Write, register: Register
+) -> None:
+    """It was a duplicate until the first one's file was seen to be gone: then the asset is it."""
+    folder = await take_in(20)
+    (before,) = await rows(db, "SELECT photo_id FROM media_assets WHERE filename = '7.jpg'")
+    (found,) = await register([write("photos/moved.jpg", b"photos 7")])
+    assert found.outcome == "duplicate"
+    (folder / "7.jpg").unlink()
+    assert await look(db) == {"missing": 1, "found": 1}
+    (asset,) = await rows(db, "SELECT * FROM media_assets WHERE photo_id = :i", i=before.photo_id)
+    assert (asset.final_path, asset.missing_since) == (str(folder / "moved.jpg"), None)
+    (other,) = await rows(db, "SELECT * FROM media_assets WHERE photo_id = :i", i=found.photo_id)
+    assert other.final_path == str(folder / "7.jpg") and other.missing_since is not None
+    assert other.duplicate_of == before.photo_id
+    assert await look(db) == {}
+
+
+async def test_a_missing_one_whose_recognition_has_not_ended_begins_anew(
+    db: Database, take_in: Any, write: Write, register: Register
+) -> None:
+    folder = await take_in(20)
+    (folder / "7.jpg").unlink()
+    await look(db)
+    (found,) = await register([write("photos/moved.jpg", b"photos 7")])
+    assert found.outcome == "changed"
+    (asset,) = await rows(db, "SELECT * FROM media_assets WHERE photo_id = :i", i=found.photo_id)
+    assert (asset.attempt_id, asset.status) == (found.attempt_id, "READY")
+
+
+async def test_a_folder_inside_a_known_one_is_no_place_of_its_own(
+    db: Database, take_in: Any
+) -> None:
+    folder = await take_in(3)
+    async with db.transaction() as session:
+        await library.know_place(session, str(folder / "2020"))
+        await library.know_place(session, f"{folder}-other")
+        found = [place.path for place in await library.places(session)]
+    assert found == [str(folder), f"{folder}-other"]
+
+
+async def test_a_scan_of_a_place_that_is_gone_freezes_it(db: Database, take_in: Any) -> None:
+    folder = await take_in(3)
+    assert await library.guard(db, str(folder)) is None
+    shutil.rmtree(folder)
+    folder.mkdir()
+    refusal = await library.guard(db, str(folder / "2020"))
+    assert refusal is not None and "is frozen: the folder is empty" in refusal
+    assert (await state(db)).frozen_at is not None
+    assert await library.guard(db, str(folder.parent)) is None  # other folders may be scanned
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Any]:
+    """Mount something; unmounted at the end."""
+    if os.geteuid():
+        pytest.skip("only root can mount")
+    points: list[Path] = []
+
+    def mount(point: Path, *how: str) -> None:
+        point.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(["mount", *how, str(point)], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
+        points.append(point)
+
+    yield mount
+    for point in points:
+        subprocess.run(["umount", "-l", point], capture_output=True)
+
+
+def unmount(point: Path) -> None:
+    subprocess.run(["umount", point], check=True)
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "bind"])
+@pytest.mark.parametrize("where", ["photos", "photos/nas"])
+async def test_an_unmounted_place_freezes(
+    db: Database, take_in: Any, tmp_path: Path, mounted: Any, kind: str, where: str
+) -> None:
+    """A mount removed: nothing in it is marked missing, whether it is the place or lies in it."""
+    point = tmp_path / where
+    (tmp_path / "disk").mkdir()
+    if kind == "tmpfs":
+        mounted(point, "-t", "tmpfs", "tmpfs")
+    else:
+        mounted(point, "--bind", str(tmp_path / "disk"))
+    await take_in(100, "photos/2020" if where == "photos/nas" else "photos")
+    await rows(db, "DELETE FROM known_places")
+    await take_in(6, where)
+    await rows(db, "DELETE FROM known_places")
+    async with db.transaction() as session:
+        await library.know_place(session, str(tmp_path / "photos"))
+    assert await look(db) == {}
+    unmount(point)
+    assert await look(db) == {"frozen": 1}
+    assert await missing(db) == []
+    async with db.transaction() as session:
+        (frozen,) = [p for p in await library.places(session) if p.frozen_at is not None]
+    assert frozen.path == str(point) and "is empty" in frozen.frozen_because
+    if kind == "bind":
+        mounted(point, "--bind", str(tmp_path / "disk"))
+        assert await look(db) == {}
+        assert await missing(db) == []
+
+
+async def test_another_disk_at_the_same_place_freezes(
+    db: Database, take_in: Any, tmp_path: Path, mounted: Any
+) -> None:
+    point = tmp_path / "photos"
+    mounted(point, "-t", "tmpfs", "tmpfs")
+    await take_in(6)
+    unmount(point)
+    (point / "something").write_text("else")
+    assert await look(db) == {"frozen": 1}
+    assert "on another device" in (await state(db)).frozen_because
+
+
+# -- the decisions alone
+
+
+def test_what_makes_a_place_unwell() -> None:
+    here = Seen(exists=True, device="ext4 UUID=1 at /")
+    assert unwell(here, None, 5) is None and unwell(here, "ext4 UUID=1 at /mnt", 5) is None
+    assert unwell(Seen(exists=False), None, 0) is None
+    assert "gone" in str(unwell(Seen(exists=False), None, 1))
+    assert "empty" in str(unwell(Seen(exists=True, is_empty=True), None, 1))
+    assert "Stale" in str(unwell(Seen(exists=True, trouble="Stale file handle"), None, 0))
+    assert "another device" in str(unwell(here, "ext4 UUID=2 at /", 1))
+
+
+def test_devices() -> None:
+    assert same_device("ext4 UUID=1 at /mnt/a", "ext4 UUID=1 at /media/b")
+    assert same_device("tmpfs  at /mnt/a", "tmpfs  at /mnt/a")
+    assert not same_device("tmpfs  at /mnt/a", "tmpfs  at /")
+    assert not same_device("nfs4 nas:/photos at /mnt", "nfs4 nas:/other at /mnt")
+    assert not same_device("nfs4 nas:/photos at /mnt", "ext4 UUID=1 at /")
+
+
+@pytest.mark.parametrize(
+    ("gone", "files", "frozen"),
+    [(0, 0, False), (4, 4, False), (5, 5, True), (5, 50, False), (6, 50, True), (10, 1000, False)],
+)
+def test_how_many_may_vanish(gone: int, files: int, frozen: bool) -> None:
+    assert (too_many(gone, files, LibrarySettings()) is not None) == frozen
+
+
+def test_the_device_of_a_path() -> None:
+    found = disk.device_of(b"/")
+    if found is None:
+        pytest.skip("this system tells nothing of mounts")
+    assert found.endswith(" at /")
+    assert disk.device_of(b"/no/such/folder") == found

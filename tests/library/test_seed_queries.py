@@ -6,8 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from kaleidoscope.kernel.db import Database
-from kaleidoscope.library.queries.derivatives import COLUMNS
-from kaleidoscope.library.queries.history import WAITING
+from kaleidoscope.library.queries.derivatives import COLUMNS, FROM
 
 FILL = """
 INSERT INTO media_assets (file_hash, original_name, original_path, final_path, size_bytes,
@@ -58,8 +57,9 @@ PATTERNS = {
         "idx_system_status_history_service_timestamp",
     ),
     "our own: to be thumbnailed": (
-        f"SELECT {COLUMNS} FROM media_assets m WHERE NOT m.is_thumbnailed"
-        f" AND m.file_hash IS NOT NULL AND m.photo_id > 0 AND NOT {WAITING.format('thumbnailed')}"
+        f"SELECT {COLUMNS} FROM {FROM} WHERE NOT m.is_thumbnailed"
+        " AND m.file_hash IS NOT NULL AND m.photo_id > 0"
+        " AND (p.what IS NULL OR p.retry_at <= now())"
         " ORDER BY m.photo_id LIMIT 100",
         "ix_media_assets_unthumbnailed",
     ),

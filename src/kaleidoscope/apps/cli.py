@@ -29,6 +29,7 @@ from kaleidoscope.library import commands as library_commands
 from kaleidoscope.ops import commands as ops_commands
 from kaleidoscope.people import commands as people_commands
 from kaleidoscope.people import jobs as people_jobs
+from kaleidoscope.upkeep import commands as upkeep_commands
 
 app = typer.Typer(
     help="Kaleidoscope: every photo filed safely, every person one id, on your own machines.",
@@ -155,10 +156,15 @@ app.add_typer(ingest_commands.app, name="jobs")
 app.add_typer(ingest_commands.inbox, name="inbox")
 app.add_typer(people_commands.app, name="people")
 app.add_typer(library_commands.app, name="photos")
+app.add_typer(library_commands.originals.app, name="library")
+app.add_typer(library_commands.places.app, name="places")
+app.add_typer(upkeep_commands.app, name="backup")
 app.add_typer(ops_commands.ops, name="ops")
 app.add_typer(ops_commands.dead, name="dead")
 app.add_typer(ops_commands.models, name="models")
 app.add_typer(ops_commands.database, name="db")
+ops_commands.database.command()(upkeep_commands.maintenance)
+ops_commands.database.command()(upkeep_commands.bloat)
 
 
 def main() -> None:

@@ -18,17 +18,22 @@ from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.terminal import open_database
 from kaleidoscope.library import jobs as library_jobs
 from kaleidoscope.library import routes as library_routes
+from kaleidoscope.library import service as library
 from kaleidoscope.ops import jobs as ops_jobs
 from kaleidoscope.ops import routes as ops_routes
 from kaleidoscope.people import jobs as people_jobs
 from kaleidoscope.people import routes as people_routes
+from kaleidoscope.upkeep import jobs as upkeep_jobs
+from kaleidoscope.upkeep import routes as upkeep_routes
+from kaleidoscope.upkeep import service as upkeep
 
-ROOMS_WITH_TABLES = ("bus", "library", "people", "ingest", "ops")
+ROOMS_WITH_TABLES = ("bus", "library", "people", "ingest", "upkeep", "ops")
 
 ROUTERS: list[APIRouter] = [
     ingest_routes.router,
     people_routes.router,
     library_routes.router,
+    upkeep_routes.router,
     ops_routes.router,
 ]
 HANDLERS: list[Handler] = [
@@ -40,8 +45,15 @@ CLOCK: list[ClockJob] = [
     *library_jobs.CLOCK,
     *ingest_jobs.CLOCK,
     *people_jobs.CLOCK,
+    *upkeep_jobs.CLOCK,
     *ops_jobs.CLOCK,
 ]
+
+
+async def alarms(db: Database) -> list[library.Alarm]:
+    """What a person should know at once, from every room."""
+    async with db.transaction() as session:
+        return [*await library.alarms(session), *await upkeep.alarms(session)]
 
 
 def transport(db: Database) -> Transport:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
 from kaleidoscope.apps import process, registry
 from kaleidoscope.kernel.clock import ClockJob, run_clock
 from kaleidoscope.kernel.db import Database
+from kaleidoscope.library.service import Alarm
 from kaleidoscope.ops.service import Health, Heartbeat, syncthing_health, watches_syncthing
 
 
@@ -23,7 +25,11 @@ async def serve(stop: asyncio.Event) -> None:
     jobs = [rounds.watched(job) for job in registry.CLOCK]
     async with AsyncExitStack() as hearts:
         db = await hearts.enter_async_context(registry.database())
-        await hearts.enter_async_context(Heartbeat(db, "scheduler", check=rounds.health))
+
+        async def check() -> Health:
+            return worst(await rounds.health(), await registry.alarms(db))
+
+        await hearts.enter_async_context(Heartbeat(db, "scheduler", check=check))
         if watches_syncthing():
             watch = Heartbeat(db, "syncthing", check=syncthing_health)
             await hearts.enter_async_context(watch)
@@ -34,6 +40,17 @@ async def serve(stop: asyncio.Event) -> None:
         clock.cancel()
         with suppress(asyncio.CancelledError):
             await clock
+
+
+def worst(health: Health, alarms: Sequence[Alarm]) -> Health:
+    """What the rounds and the rooms say together: the worst of it, with every cause."""
+    if not alarms:
+        return health
+    causes = [alarm.text for alarm in alarms]
+    if health.status != "OK":
+        causes.append(health.task or "")
+    is_error = any(alarm.status == "ERROR" for alarm in alarms)
+    return Health("ERROR" if is_error else "WARNING", "; ".join(causes))
 
 
 class Rounds:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID
 
 import structlog
@@ -33,6 +34,7 @@ from kaleidoscope.kernel.paths import to_bytes
 from kaleidoscope.kernel.settings import data_dir, load
 from kaleidoscope.library import service as library
 from kaleidoscope.library.events import PhotoProcessed
+from kaleidoscope.library.settings import BackupSettings
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +71,11 @@ async def run_job(db: Database, transport: Transport, job_id: UUID) -> None:
                 await _estimate(db, job)
                 return
             await _publish_again(db, transport, job_id, left)
+            if frozen := await library.guard(db, job.path):
+                async with db.transaction() as session:
+                    cause = f"{frozen}; `kaleidoscope places list` says what can be done"
+                    await service.fail(session, job_id, cause)
+                return
             await _take_in(db, transport, job)
         except OSError as error:
             # The folder itself: what is wrong below it never comes here.
@@ -99,6 +106,8 @@ async def _alone(db: Database, job_id: UUID) -> AsyncIterator[None]:
 async def _take_in(db: Database, transport: Transport, job: Job) -> None:
     scanned, skipped = 0, Counter[str]()
     most = load(IngestSettings).batches_in_flight
+    async with db.transaction() as session:
+        await library.know_place(session, job.path)
     async with _chunks(job, min(FILES_AT_ONCE, most * job.batch_size)) as chunks:
         async for chunk in chunks:
             scanned += len(chunk.files)
@@ -111,12 +120,15 @@ async def _take_in(db: Database, transport: Transport, job: Job) -> None:
             await _publish(db, transport, batches)
     async with db.transaction() as session:
         await service.end_scan(session, job)
+        await library.count_anew(session, job.path)
     log.info("scanned", job_id=str(job.job_id), found=scanned, skipped=dict(skipped))
 
 
 @asynccontextmanager
 async def _chunks(job: Job, size: int) -> AsyncIterator[AsyncIterator[Chunk]]:
-    wanted = Filter.of(load(IngestSettings), data_dir())
+    backup = load(BackupSettings).target  # its copies are no photos of their own
+    without = [data_dir(), *([Path(backup)] if backup and "://" not in backup else [])]
+    wanted = Filter.of(load(IngestSettings), *without)
     items = scan(to_bytes(job.path), wanted, recursive=job.recursive)
     async with read_ahead(items, size) as chunks:
         yield chunks

@@ -109,7 +109,7 @@ def _default_inbox() -> list[Path]:
 
 # Unfinished downloads and copies, and what other programs keep for themselves.
 UNFINISHED = ["*.part", "*.partial", "*.tmp", "*.temp", "*.crdownload", "*.download", "*.!qB"]
-UNFINISHED += ["~*", ".*", "Thumbs.db", "desktop.ini", "Icon\r"]
+UNFINISHED += ["~*", ".*", "Thumbs.db", "desktop.ini", "Icon?"]
 
 
 class InboxSettings(Section):

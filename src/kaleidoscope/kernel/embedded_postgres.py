@@ -30,7 +30,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,7 @@ from psycopg import sql
 from kaleidoscope.kernel.errors import DatabaseError
 from kaleidoscope.kernel.postgres_programs import (
     SYSTEM_HOME,
+    User,
     closed_folder,
     open_folder,
     postgres_programs,
@@ -86,6 +87,8 @@ ALWAYS = {
     "fsync": "on",
     "full_page_writes": "on",
     "synchronous_commit": "on",
+    # What the backup has not fetched is kept up to here; beyond, it begins with a new base backup.
+    "max_slot_wal_keep_size": "4GB",
 }
 
 READY_WITHIN = 600.0  # seconds; recovery after a crash may have 2 GB of log to replay
@@ -149,6 +152,36 @@ class EmbeddedPostgres:
         password, port = self._read("password"), self._read("port")
         return f"postgresql://{NAME}:{password}@127.0.0.1:{port}/{database}"
 
+    def restore(self, fill: Callable[[Path, User, str], None]) -> None:
+        """Make the cluster of what `fill` puts into an empty folder, whole or not at all.
+
+        `fill` is given the folder, whom the server will run as, and the password of the role.
+        """
+        with _explained(self.root):
+            self._make_root()
+            with self._locked():
+                cluster, user = self._place()
+                if (cluster / "PG_VERSION").exists():
+                    raise DatabaseError(
+                        f"there is a database in {cluster} already",
+                        hint="restore into an empty data folder (KALEIDOSCOPE_DATA_DIR)",
+                    )
+                draft = _new_draft(cluster, user)
+                made = draft / "cluster"
+                made.mkdir(mode=0o700)
+                fill(made, user, self._password())
+                made.rename(cluster)
+                shutil.rmtree(draft)
+                _sync_folder(cluster.parent)
+
+    def destroy(self) -> None:
+        """Stop the server, and delete it with everything in it."""
+        self.stop()
+        with _explained(self.root):
+            cluster = self._cluster_folder()
+            shutil.rmtree(cluster if cluster.parent == self.root else cluster.parent, True)
+            shutil.rmtree(self.root, ignore_errors=True)
+
     # -- the server
 
     def _bring_up(self) -> None:
@@ -156,7 +189,7 @@ class EmbeddedPostgres:
         with self._open_lock("serving") as serving:
             if not self._is_served(serving):
                 if not (self._cluster_folder() / "PG_VERSION").exists():
-                    self._create_cluster(self._cluster_folder(), serving)
+                    self._create_cluster(serving)
                 self._launch(self._cluster_folder(), serving)
         _create_database(self.url_of("postgres"), self.url_of(NAME))
 
@@ -278,21 +311,15 @@ class EmbeddedPostgres:
         location = self.root / "location"
         return Path(location.read_text().strip()) if location.exists() else self.root / "cluster"
 
-    def _create_cluster(self, cluster: Path, serving: IO[bytes]) -> None:
+    def _create_cluster(self, serving: IO[bytes]) -> None:
         """A new cluster, whole or not at all: made beside its place and renamed into it."""
-        user = server_user(cluster)
-        if cluster.parent == self.root and closed_folder(self.root, user) is not None:
-            cluster = self._settle_elsewhere()
-        refuse_closed(cluster.parent, user)
+        cluster, user = self._place()
         programs = postgres_programs(None, user)
-        draft = cluster.with_name("cluster.draft")
-        shutil.rmtree(draft, ignore_errors=True)  # of a start that was killed
-        draft.mkdir(mode=0o700)
+        draft = _new_draft(cluster, user)
         password = draft / "password"
         _write(password, self._password())
         if not user.is_me:
-            for path in (draft, password):
-                os.chown(path, user.uid, user.gid)
+            os.chown(password, user.uid, user.gid)
         log.info("creating the database", folder=str(cluster), user=user.name)
         locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         settings = [f"--set={name}={value}" for name, value in INITIAL.items()]
@@ -314,6 +341,15 @@ class EmbeddedPostgres:
         (draft / "cluster").rename(cluster)
         shutil.rmtree(draft)
         _sync_folder(cluster.parent)
+
+    def _place(self) -> tuple[Path, User]:
+        """Where a new cluster is to lie, and whom its server will run as."""
+        cluster = self._cluster_folder()
+        user = server_user(cluster)
+        if cluster.parent == self.root and closed_folder(self.root, user) is not None:
+            cluster = self._settle_elsewhere()
+        refuse_closed(cluster.parent, user)
+        return cluster, user
 
     def _settle_elsewhere(self) -> Path:
         """A place for the cluster that everybody can reach, noted in the data folder."""
@@ -409,6 +445,16 @@ class _Logs:
     def _news(self, path: Path) -> str:
         content, before = path.read_bytes(), self._sizes.get(path, 0)
         return content[before if before <= len(content) else 0 :].decode(errors="replace")
+
+
+def _new_draft(cluster: Path, user: User) -> Path:
+    """An empty folder beside the cluster, for the server's user."""
+    draft = cluster.with_name("cluster.draft")
+    shutil.rmtree(draft, ignore_errors=True)  # of a start that was killed
+    draft.mkdir(mode=0o700)
+    if not user.is_me:
+        os.chown(draft, user.uid, user.gid)
+    return draft
 
 
 def _failure(what: str, output: str) -> DatabaseError:

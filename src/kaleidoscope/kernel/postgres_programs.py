@@ -90,12 +90,13 @@ def postgres_programs(major: int | None, user: User) -> Path:
     return chosen / "bin"
 
 
-def psql_program() -> Path:
-    """PostgreSQL's own terminal: the wheel's, else the system's; `DatabaseError` without any."""
+def client_program(name: str) -> Path:
+    """One of PostgreSQL's programs that talk to a server (`psql`, `pg_dump` …): the wheel's, else
+    the system's; `DatabaseError` without any."""
     found = _installed()
-    program = found[max(found)] / "bin" / "psql" if found else shutil.which("psql")
+    program = found[max(found)] / "bin" / name if found else shutil.which(name)
     if program is None:
-        raise DatabaseError("there is no psql on this machine", hint="install postgresql-client")
+        raise DatabaseError(f"there is no {name} on this machine", hint="install postgresql-client")
     return Path(program)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json as json_module
 import sys
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NoReturn, TypeVar
 
 import structlog
@@ -16,6 +16,15 @@ from pydantic_core import to_jsonable_python
 from rich.console import Console
 from rich.markup import escape
 from rich.pretty import Pretty
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
 from sqlalchemy.exc import OperationalError
 
 from kaleidoscope.kernel import log, migrate
@@ -93,3 +102,20 @@ def emit(answer: object, json: bool = False) -> None:
     else:
         shown = plain if isinstance(answer, BaseModel) else answer
         Console().print(Pretty(shown, expand_all=True))
+
+
+@contextmanager
+def bytes_bar(title: str, total: int | None = None) -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar of work on files: told how many files and bytes more are done."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    more = (TransferSpeedColumn(), TimeElapsedColumn())
+    with Progress(*columns, *more, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        seen = 0
+
+        def tell(files: int, size: int, name: str) -> None:
+            nonlocal seen
+            seen += files
+            bar.update(task, advance=size, description=f"{title}: {seen} files")
+
+        yield tell

@@ -110,7 +110,11 @@ CLOCK = [
     ClockJob("library.retry_failed", timedelta(seconds=5), retry_failed),
     ClockJob("library.fail_stuck", timedelta(seconds=15), fail_stuck),
     ClockJob("library.date_assets", timedelta(seconds=20), service.date_assets),
+    ClockJob("library.file_corrected", timedelta(seconds=10), service.file_corrected),
     ClockJob("library.hash_pending", timedelta(seconds=30), service.hash_pending),
     ClockJob("library.thumbnails", timedelta(seconds=10), service.thumbnail_pending),
-    ClockJob("library.places", timedelta(seconds=15), service.geocode_pending),
+    ClockJob("library.sweep_derivatives", timedelta(hours=1), service.sweep_derivatives),
+    ClockJob("library.geocode", timedelta(seconds=15), service.geocode_pending),
+    ClockJob("library.watch_places", timedelta(seconds=60), service.watch),
+    ClockJob("library.scrub", timedelta(seconds=60), service.scrub),
 ]

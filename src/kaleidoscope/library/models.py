@@ -125,6 +125,17 @@ class MediaAsset(Base):
             "captured_at",
             postgresql_where=text("camera_model IS NOT NULL"),
         ),
+        Index(
+            "ix_media_assets_scrubbed_at",
+            "scrubbed_at",
+            "photo_id",
+            postgresql_where=text("file_hash IS NOT NULL AND missing_since IS NULL"),
+        ),
+        Index(
+            "ix_media_assets_missing_since",
+            "missing_since",
+            postgresql_where=text("missing_since IS NOT NULL"),
+        ),
         Index("ix_media_assets_unhashed", "photo_id", postgresql_where=text("file_hash IS NULL")),
         Index(
             "ix_media_assets_next_retry_at",
@@ -281,6 +292,9 @@ class MediaAsset(Base):
     )
     missing_since: Mapped[datetime | None] = mapped_column(
         INSTANT, comment="When the file was first found to be gone"
+    )
+    scrubbed_at: Mapped[datetime | None] = mapped_column(
+        INSTANT, comment="When the file was last read through and compared with file_hash"
     )
     user_id: Mapped[UUID | None] = mapped_column(comment="The user it belongs to")
     created_at: Mapped[datetime] = mapped_column(
@@ -667,4 +681,109 @@ class CustodyMove(Base):
     recorded_at: Mapped[datetime | None] = mapped_column(INSTANT, comment="When it became RECORDED")
     released_at: Mapped[datetime | None] = mapped_column(
         INSTANT, comment="When its old name was removed"
+    )
+
+
+class BackupTarget(Base):
+    """A second location that originals were ever copied to."""
+
+    __tablename__ = "backup_targets"
+    __table_args__ = (
+        Index(
+            "uq_backup_targets_current",
+            "is_current",
+            unique=True,
+            postgresql_where=text("is_current"),
+        ),
+        {"comment": "Second locations for originals, each told by the mark that lies in it"},
+    )
+
+    target_id: Mapped[UUID] = mapped_column(
+        primary_key=True, comment="The id in its kaleidoscope-backup.json: what it is, not where"
+    )
+    url: Mapped[str] = mapped_column(Text, comment="Where it was last: a path or URL")
+    is_current: Mapped[bool] = mapped_column(
+        Boolean, server_default=FALSE, comment="The one that is_backed_up speaks of"
+    )
+    created_at: Mapped[datetime] = mapped_column(
+        INSTANT, server_default=NOW, comment="When it was first used"
+    )
+
+
+class BackupCopy(Base):
+    """The copy of one content at one second location."""
+
+    __tablename__ = "backup_copies"
+    __table_args__ = (
+        UniqueConstraint("target_id", "location"),
+        CheckConstraint("verified_at IS NULL OR copied_at IS NOT NULL", name="verified"),
+        Index("ix_backup_copies_verified_at", "target_id", "verified_at"),
+        Index("ix_backup_copies_file_hash", "file_hash"),
+        {"comment": "Which content lies where in a backup; re-filing an original changes nothing"},
+    )
+
+    target_id: Mapped[UUID] = mapped_column(
+        ForeignKey("backup_targets.target_id"), primary_key=True, comment="The second location"
+    )
+    file_hash: Mapped[str] = mapped_column(
+        String(64), primary_key=True, comment="SHA-256 of the content"
+    )
+    location: Mapped[str] = mapped_column(
+        Text, comment="Its name there, settled before the first byte is written"
+    )
+    size_bytes: Mapped[int] = mapped_column(BigInteger, comment="Size in bytes")
+    copied_at: Mapped[datetime | None] = mapped_column(
+        INSTANT, comment="When it was there and had been read back; null until then"
+    )
+    verified_at: Mapped[datetime | None] = mapped_column(
+        INSTANT, comment="When it was last read back and had this hash"
+    )
+    damaged_since: Mapped[datetime | None] = mapped_column(
+        INSTANT, comment="When reading it back first gave something else; null when healed"
+    )
+
+
+class KnownPlace(Base):
+    """A folder whose files are in the ledger: what is watched for vanishing as a whole."""
+
+    __tablename__ = "known_places"
+    __table_args__ = (
+        UniqueConstraint("path"),
+        CheckConstraint("kind IN ('folder', 'originals', 'mount')", name="kind"),
+        CheckConstraint("decision IN ('wait', 'accept-missing')", name="decision"),
+        CheckConstraint("(frozen_at IS NULL) = (frozen_because IS NULL)", name="frozen"),
+        {"comment": "Folders that the ledger's files lie in: gone as a whole, they are frozen"},
+    )
+
+    place_id: Mapped[int] = mapped_column(
+        BigInteger, Identity(), primary_key=True, comment="Its number"
+    )
+    path: Mapped[str] = mapped_column(
+        Text, comment="Absolute path of the folder, spelled by kernel.paths.to_text"
+    )
+    kind: Mapped[str] = mapped_column(
+        Text,
+        comment="folder (taken in by a job), originals (the inbox files there), mount (below one)",
+    )
+    device: Mapped[str | None] = mapped_column(
+        Text, comment="The file system it was on when all was well: kind, identity, mount point"
+    )
+    last_seen_at: Mapped[datetime | None] = mapped_column(
+        INSTANT, comment="When it was last there, and well"
+    )
+    counted_at: Mapped[datetime | None] = mapped_column(
+        INSTANT, comment="When each of its files was last looked for"
+    )
+    frozen_at: Mapped[datetime | None] = mapped_column(
+        INSTANT, comment="When it was found gone or changed; null while all is well"
+    )
+    frozen_because: Mapped[str | None] = mapped_column(
+        Text, comment="What was found, for the person who decides"
+    )
+    decision: Mapped[str | None] = mapped_column(
+        Text, comment="What a person said of it last: wait, or accept-missing"
+    )
+    decided_at: Mapped[datetime | None] = mapped_column(INSTANT, comment="When that was said")
+    created_at: Mapped[datetime] = mapped_column(
+        INSTANT, server_default=NOW, comment="When it became known"
     )

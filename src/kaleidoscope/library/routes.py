@@ -20,11 +20,15 @@ from kaleidoscope.library.schemas import (
     DateGiven,
     DerivativeKind,
     DoubtfulDates,
+    Healed,
     History,
     MediaType,
     PhotoDates,
     PhotoPage,
-    Place,
+    PlaceDecision,
+    PlaceName,
+    Places,
+    PlaceView,
     Retried,
     RetryWish,
     ShiftPreview,
@@ -32,6 +36,7 @@ from kaleidoscope.library.schemas import (
     Status,
     StatusChange,
     StatusChanged,
+    ZoneRequest,
 )
 
 router = APIRouter(tags=["photos"])
@@ -118,6 +123,18 @@ async def shift(asked: ShiftRequest, session: Session) -> Correction:
     return await service.shift(session, *_shift(asked))
 
 
+@router.post("/api/dates/zone/preview")
+async def preview_zone(asked: ZoneRequest, session: Session) -> ShiftPreview:
+    """What saying where videos without a position were taken would do; nothing is written."""
+    return await service.preview_zone(session, asked.zone, *_between(asked))
+
+
+@router.post("/api/dates/zone")
+async def set_zone(asked: ZoneRequest, session: Session) -> Correction:
+    """Say where that was taken whose date is known in UTC alone; can be undone."""
+    return await service.set_zone(session, asked.zone, *_between(asked))
+
+
 @router.get("/api/dates/corrections")
 async def corrections(
     session: Session,
@@ -139,9 +156,12 @@ async def undo_correction(
 def _shift(
     asked: ShiftRequest,
 ) -> tuple[str, timedelta, datetime | None, datetime | None, str | None]:
+    return asked.camera, asked.by, *_between(asked), asked.serial
+
+
+def _between(asked: ShiftRequest | ZoneRequest) -> tuple[datetime | None, datetime | None]:
     since = asked.since and _without_zone(asked.since)
-    until = asked.until and _without_zone(asked.until)
-    return asked.camera, asked.by, since, until, asked.serial
+    return since, asked.until and _without_zone(asked.until)
 
 
 def _without_zone(at: datetime) -> datetime:
@@ -166,9 +186,9 @@ async def preview(
 
 
 @router.get("/api/photos/{photo_id}/place")
-async def place(photo_id: Id, session: Session) -> Place:
+async def place(photo_id: Id, session: Session) -> PlaceName:
     """Where a photo was taken, by name; `attribution` is to be shown with it."""
-    return await service.place(session, photo_id)
+    return await service.place_of(session, photo_id)
 
 
 @router.get("/api/photos/{photo_id}/history")
@@ -207,3 +227,24 @@ async def _picture(
     if known is not None and (known.strip() == "*" or tag in known):
         return Response(status_code=304, headers=headers)
     return FileResponse(found.path, media_type=found.media_type, headers=headers)
+
+
+@router.post("/api/photos/{photo_id}/heal")
+async def heal(photo_id: int, request: Request) -> Healed:
+    """Put a damaged or missing original back from the backup; the damaged file is kept beside it.
+
+    409 for one that is neither, 404 for one without a copy, 503 when the copy is damaged, too.
+    """
+    return await service.heal(request.app.state.db, photo_id)
+
+
+@router.get("/api/places")
+async def list_places(session: Session) -> Places:
+    """The folders that are watched for vanishing as a whole; a frozen one awaits a decision."""
+    return Places(places=await service.places(session))
+
+
+@router.post("/api/places/{place_id}/decision")
+async def decide(place_id: int, said: PlaceDecision, session: Session) -> PlaceView:
+    """What a person says of a frozen place; acted upon within a minute. 409 unless it is frozen."""
+    return await service.decide(session, place_id, said.decision)

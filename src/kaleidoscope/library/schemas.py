@@ -15,6 +15,7 @@ Status = Literal["READY", "PROCESSING", "PROCESSED", "FAILED"]
 MediaType = Literal["photo", "video"]
 Confidence = Literal["high", "medium", "low"]
 DerivativeKind = Literal["thumbnail", "preview"]
+Decision = Literal["wait", "accept-missing"]
 AttemptState = Literal["started", "already-done", "superseded"]
 
 
@@ -69,6 +70,7 @@ class Photo(BaseModel):
     person_ids: list[int] | None
     duplicate_of: PhotoId | None
     missing_since: datetime | None
+    scrubbed_at: datetime | None
     user_id: UUID | None
     created_at: datetime
     updated_at: datetime
@@ -97,7 +99,7 @@ class Attempt(BaseModel):
     duration_ms: int | None
 
 
-class Place(BaseModel):
+class PlaceName(BaseModel):
     """Where an asset was taken, by name. Nulls with `geocoded_at`: no place is near."""
 
     photo_id: PhotoId
@@ -270,6 +272,14 @@ class ShiftRequest(BaseModel):
     until: datetime | None = Field(default=None, description="Only dates before then.")
 
 
+class ZoneRequest(BaseModel):
+    """Where that was taken whose date is known in UTC alone."""
+
+    zone: str = Field(description="As the IANA database names it: Europe/Berlin.")
+    since: datetime | None = Field(default=None, description="Only from then on, in UTC.")
+    until: datetime | None = Field(default=None, description="Only before then, in UTC.")
+
+
 class DateGiven(BaseModel):
     """When a photo was taken, as a person says."""
 
@@ -310,3 +320,40 @@ class Correction(BaseModel):
     undone_at: datetime | None
     photos: int
     to_be_filed: int = Field(description="How many wait to be filed under their new day.")
+
+
+class PlaceView(BaseModel):
+    """A folder that is watched for vanishing as a whole."""
+
+    place_id: int
+    path: str
+    kind: Literal["folder", "originals", "mount"]
+    assets: int = Field(description="Files of the ledger in it, those of inner places left out.")
+    missing: int = Field(description="Of these, those that are gone.")
+    device: str | None = Field(description="The file system it is on when all is well.")
+    frozen_at: datetime | None = Field(description="Null: all is well.")
+    frozen_because: str | None
+    decision: Decision | None = Field(description="What a person said of it last.")
+    last_seen_at: datetime | None = Field(description="When it was last there, and well.")
+
+
+class Places(BaseModel):
+    """The known places."""
+
+    places: list[PlaceView]
+
+
+class PlaceDecision(BaseModel):
+    """What a person says of a frozen place."""
+
+    decision: Decision = Field(
+        description="`wait`: it will come back; `accept-missing`: what is gone is gone."
+    )
+
+
+class Healed(BaseModel):
+    """A file that was put back from the backup."""
+
+    photo_id: PhotoId
+    path: str
+    kept_aside: str | None = Field(description="Where the damaged file lies now, if there was one.")

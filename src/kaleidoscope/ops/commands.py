@@ -18,7 +18,7 @@ from rich.table import Table
 from kaleidoscope.bus.messages import DeadLetter
 from kaleidoscope.kernel import migrate
 from kaleidoscope.kernel.errors import DatabaseError, NotFound
-from kaleidoscope.kernel.postgres_programs import psql_program
+from kaleidoscope.kernel.postgres_programs import client_program
 from kaleidoscope.kernel.terminal import (
     console,
     emit,
@@ -302,7 +302,7 @@ def url(json: Json = False) -> None:
 @database.command()
 def shell() -> None:
     """`psql` in the database."""
-    psql = psql_program()
+    psql = client_program("psql")
     raise typer.Exit(run(_on_database(lambda url: subprocess.call([psql, url]))))
 
 

@@ -26,7 +26,7 @@ from kaleidoscope.ingest.queries import Problem
 from kaleidoscope.ingest.settings import InboxSettings, IngestSettings
 from kaleidoscope.kernel import clock
 from kaleidoscope.kernel.db import Database
-from kaleidoscope.kernel.errors import KaleidoscopeError
+from kaleidoscope.kernel.errors import KaleidoscopeError, SettingsError
 from kaleidoscope.kernel.paths import allow, to_bytes, to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service as library
@@ -85,6 +85,7 @@ class Librarian:
         self._eye = Eye(self._settings, load(IngestSettings))
         self._inboxes = [_Inbox(os.fsencode(folder)) for folder in self._settings.folders]
         self._blocked_until = 0.0
+        self._looked = 0.0  # seconds that the last look took
         self.trouble: str | None = None
         self.stopping = asyncio.Event()
 
@@ -113,7 +114,8 @@ class Librarian:
                 await watching
 
     async def _rest(self, wake: asyncio.Event, seconds: float) -> None:
-        await _first(self.stopping, within=min(BRIEF, seconds))
+        # A look through a large inbox takes its time: not again and again while it is filled.
+        await _first(self.stopping, within=max(min(BRIEF, seconds), 2 * self._looked))
         if not self.stopping.is_set():
             await _first(wake, self.stopping, within=max(0.0, seconds - BRIEF))
 
@@ -161,7 +163,11 @@ class Librarian:
     # -- a sweep
 
     async def open(self) -> None:
-        """Make the inboxes, and let the services read what will be filed."""
+        """Make the inboxes, and let the services read what will be filed.
+
+        Raises `SettingsError` for an inbox that holds what is filed, or lies in it.
+        """
+        self._refuse_circles()
         await asyncio.to_thread(self._make_folders)
         async with self._db.transaction() as session:
             await queries.keep_inboxes(session, [inbox.path for inbox in self._inboxes])
@@ -169,6 +175,17 @@ class Librarian:
                 await queries.set_inbox(session, inbox.path, 0, 0, None)
                 for problem in await queries.inbox_problems(session, inbox.path, MOST_PROBLEMS):
                     inbox.since[problem.path] = problem.since
+
+    def _refuse_circles(self) -> None:
+        for inbox in self._inboxes:
+            mine = os.path.realpath(inbox.root).rstrip(b"/") + b"/"
+            for folder in library.folders():
+                other = os.path.realpath(os.fsencode(folder)).rstrip(b"/") + b"/"
+                if mine.startswith(other) or other.startswith(mine):
+                    raise SettingsError(
+                        f"the inbox {inbox.path} and {folder} lie in one another",
+                        hint="set inbox.folders, or the folders of [library], apart",
+                    )
 
     def _make_folders(self) -> None:
         for inbox in self._inboxes:
@@ -190,12 +207,14 @@ class Librarian:
         return due
 
     async def _sweep(self, inbox: _Inbox) -> float:
+        began = monotonic()
         try:
             contents = await asyncio.to_thread(self._eye.look, inbox.root)
         except OSError as error:
             await asyncio.to_thread(self._make_folders)
             cause = f"the inbox cannot be read: {error.strerror or error}"
             contents = Contents(troubles=[Trouble(inbox.path, "unreadable-inbox", cause)])
+        self._looked = monotonic() - began
         now = monotonic()
         self._update(inbox, contents, now)
         await asyncio.to_thread(self._tidy, inbox, now)

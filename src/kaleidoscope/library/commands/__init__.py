@@ -15,18 +15,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.terminal import emit, open_database, run
 from kaleidoscope.library import service
-from kaleidoscope.library.commands import dates
+from kaleidoscope.library.commands import dates, originals, places
 from kaleidoscope.library.schemas import (
     History,
     HistoryEvent,
     Photo,
-    Place,
+    PlaceName,
     Retryable,
     Status,
 )
 
 app = typer.Typer(help="The ledger of photos and videos.", no_args_is_help=True)
 app.add_typer(dates.app, name="dates")
+__all__ = ["app", "originals", "places"]
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 StatusOption = Annotated[
@@ -115,7 +116,7 @@ async def _show(name: str, json: bool) -> None:
         photo = await service.get(session, photo_id)
         attempts = await service.attempts(session, photo_id)
         history = await service.history(session, photo_id)
-        place = await service.place(session, photo_id)
+        place = await service.place_of(session, photo_id)
     if json:
         told = {"attempts": attempts, "events": history.events, "place": place}
         emit(photo.model_dump(mode="json") | to_jsonable_python(told), json)
@@ -128,7 +129,7 @@ async def _show(name: str, json: bool) -> None:
     out.print(_timeline(history))
 
 
-def _facts(photo: Photo, place: Place) -> Iterator[tuple[str, str]]:
+def _facts(photo: Photo, place: PlaceName) -> Iterator[tuple[str, str]]:
     """What a person wants to know of a photo first."""
     yield "photo", f"{photo.photo_id}  {photo.status}"
     yield "path", photo.path
@@ -154,7 +155,8 @@ def _facts(photo: Photo, place: Place) -> Iterator[tuple[str, str]]:
 
 def _timeline(history: History) -> Table:
     """What happened, one line each, the oldest first."""
-    table = Table("when", "what", "outcome", "try", "ms", "of it", box=None, padding=(0, 2, 0, 0))
+    table = Table("when", "what", "outcome", "try", "ms", box=None, padding=(0, 2, 0, 0))
+    table.add_column("of it", overflow="fold")
     colours = {"ok": "green", "failed": "red", "skipped": "dim", "running": "yellow"}
     for event in history.events:
         said = [event.error, event.model_version, _detail(event)]

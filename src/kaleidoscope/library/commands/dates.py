@@ -133,15 +133,31 @@ def shift(
             verb = service.preview_shift if dry_run else service.shift
             return await verb(session, camera, amount, first, end, serial)
 
-    done = run(work())
-    if json or isinstance(done, Correction):
-        _tell_correction(done, json)
-        return
-    for photo in done.examples:
-        typer.echo(f"{_date(photo.before, None)} → {_date(photo.after, None)}  {photo.path}")
-    console.print(
-        f"{done.photos} photos would be shifted, {done.to_be_filed} of them to another day"
-    )
+    _tell_changes(run(work()), json)
+
+
+@app.command("zone")
+def set_zone(
+    zone: Annotated[str, typer.Argument(help="Where: Europe/Berlin, America/New_York …")],
+    since: Annotated[str | None, typer.Option("--from", help="Only from then on, in UTC.")] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", help="Only before then, in UTC; a day is included.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would be done.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Say where videos without a position were taken: their dates are known in UTC alone."""
+    first = _moment(since)[0] if since else None
+    end = _end(until) if until else None
+
+    async def work() -> ShiftPreview | Correction:
+        async with open_database() as db, db.transaction() as session:
+            verb = service.preview_zone if dry_run else service.set_zone
+            return await verb(session, zone, first, end)
+
+    _tell_changes(run(work()), json)
 
 
 @app.command("undo")
@@ -178,13 +194,25 @@ def date_history(
         _tell_correction(correction, json=False)
 
 
+def _tell_changes(done: Correction | ShiftPreview, json: bool) -> None:
+    if json or isinstance(done, Correction):
+        _tell_correction(done, json)
+        return
+    for photo in done.examples:
+        typer.echo(f"{_date(photo.before, None)} → {_date(photo.after, None)}  {photo.path}")
+    console.print(
+        f"{done.photos} dates would be changed, {done.to_be_filed} of them to another day"
+    )
+
+
 def _tell_correction(done: Correction | ShiftPreview, json: bool) -> None:
     if json or isinstance(done, ShiftPreview):
         emit(done, json)
         return
     what = "set" if done.shifted_by is None else f"shifted by {_signed(done.shifted_by)}"
     undone = ", undone" if done.undone_at else ""
-    whose = done.criteria.get("camera") or f"photo {done.criteria.get('photo_id')}"
+    meant = done.criteria
+    whose = meant.get("camera") or meant.get("zone") or f"photo {meant.get('photo_id')}"
     typer.echo(f"{done.correction_id:>6}  {done.photos} dates {what}{undone}: {whose}")
 
 

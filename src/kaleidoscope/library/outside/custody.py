@@ -13,7 +13,7 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +22,8 @@ from typing import Literal
 from kaleidoscope.kernel.paths import to_bytes
 from kaleidoscope.library.outside.files import CHUNK
 
-Trouble = Literal["vanished", "changed", "busy", "taken", "unreadable", "target"]
+Trouble = Literal["vanished", "changed", "busy", "taken", "unreadable", "target", "refused"]
+"""`target`: nothing can be laid down there now; `refused`: not this one."""
 
 # O_NONBLOCK: a file replaced by a FIFO must not hold us up. O_NOFOLLOW: nor a link lead elsewhere.
 OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -30,6 +31,8 @@ ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 THREADS = 4  # a disk takes several fsyncs at a time
 PERMISSIONS = 0o666  # a photo is no program: what else is set is taken away
 NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
+# What a filesystem says to a name or size that it cannot have.
+NOT_THIS_ONE = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG, errno.EFBIG, errno.ENOTDIR)
 # What an fsync answers where a filesystem has none.
 NO_FSYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 _RENAME_NOREPLACE = 1
@@ -170,7 +173,8 @@ def _guarded(order: Order) -> Placed | Setback:
         gone = setback.kind in ("vanished", "changed")
         return (gone and _adopt(order, to_bytes(order.target))) or setback
     except OSError as error:
-        return Setback("target", f"{order.target}: {error.strerror or error}")
+        kind: Trouble = "refused" if error.errno in NOT_THIS_ONE else "target"
+        return Setback(kind, f"{order.target}: {error.strerror or error}")
 
 
 def _place(order: Order) -> Placed:
@@ -404,25 +408,45 @@ def _is_hashed_file(found: os.stat_result, order: Release) -> bool:
     if now == order.identity:
         return True
     # Devices are numbered anew when a share or a disk is mounted again: then the content decides.
-    same = (now.inode, now.size, now.mtime_ns) == (
-        order.identity.inode,
-        order.identity.size,
-        order.identity.mtime_ns,
-    )
-    return same and _hash_of(order.source) == order.file_hash
+    return _alike(now, order.identity) and _hash_of(order.source) == order.file_hash
+
+
+def _alike(one: Identity, other: Identity) -> bool:
+    """Whether two may be one file, seen through two mounts perhaps."""
+    return (one.inode, one.size, one.mtime_ns) == (other.inode, other.size, other.mtime_ns)
 
 
 def _check_kept(order: Release) -> None:
     """Raise unless the content is safe elsewhere: this is the moment that matters."""
     if order.target is None:
-        if order.first is None or _hash_of(order.first) != order.file_hash:
+        first = look(order.first) if order.first else None
+        if first is None or order.first is None or _hash_of(order.first) != order.file_hash:
             raise Setback("target", f"its first copy at {order.first} is not there as it was")
+        if _alike(first, order.identity):
+            raise Setback("target", f"its first copy at {order.first} may be this very file")
         return
     found = look(order.target)
     if found is None:
         raise Setback("target", f"what was filed at {order.target} is gone")
     if found != order.kept and _hash_of(order.target) != order.file_hash:
         raise Setback("target", f"what was filed at {order.target} is not what it was")
+
+
+def files_below(root: bytes) -> Iterator[tuple[bytes, Identity]]:
+    """Every plain file below a folder, links not followed, hidden ones and drafts left out."""
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda e: e.name):
+                if entry.name.startswith(b"."):
+                    continue
+                with suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(status.st_mode):
+                        folders.append(entry.path)
+                    elif stat.S_ISREG(status.st_mode):
+                        yield entry.path, Identity.of(status)
 
 
 def remove_empty(folder: bytes) -> bool:

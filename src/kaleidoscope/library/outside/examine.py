@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from kaleidoscope.kernel.paths import to_bytes
-from kaleidoscope.library.outside import metadata
 from kaleidoscope.library.outside.custody import OPEN, Identity, is_written
 from kaleidoscope.library.outside.files import CHUNK, SAMPLE, modified_at, sample_hash
 from kaleidoscope.ml.sniff import HEAD, sniff
@@ -56,6 +55,9 @@ def _examine(file: Plain) -> Plain:
     mime, media = known or (file["mime_type"], file["media_type"])
     found |= {"mime_type": mime, "media_type": media, "metadata": None}
     if media is not None and file["tells"]:
+        # Only a child needs the decoders; whoever asks it would wait a second for them.
+        from kaleidoscope.library.outside import metadata
+
         known_so_far = {"mime_type": mime, "media_type": media, "modified_at": found["modified_at"]}
         found["metadata"] = metadata.read_file({**file, **known_so_far})
     return found

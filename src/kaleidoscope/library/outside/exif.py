@@ -90,6 +90,25 @@ def ciff(file: BinaryIO) -> Facts:
     return facts
 
 
+def sigma(end: bytes) -> Facts:
+    """The facts of Sigma's raw format (X3F) before it had EXIF: properties near its end."""
+    told = {}
+    for name in ("TIME", "CAMMANUF", "CAMMODEL", "CAMSERIAL"):
+        mark = f"\0{name}\0".encode("utf-16-le")
+        _, found, rest = end.partition(mark)
+        value = rest[: rest.find(b"\0\0\0") + 1 or None][:200] if found else b""
+        told[name] = value.decode("utf-16-le", "replace").partition("\0")[0]
+    facts = Facts(
+        make=told["CAMMANUF"] or None,
+        model=told["CAMMODEL"] or None,
+        serial=told["CAMSERIAL"] or None,
+    )
+    if told["TIME"].isdecimal() and len(told["TIME"]) < 12:  # seconds, by the camera's clock
+        at = datetime(1970, 1, 1) + timedelta(seconds=int(told["TIME"]))
+        facts.candidates.append(Candidate("raw:DateTimeOriginal", at, None, "high"))
+    return facts
+
+
 def text(value: Any) -> str | None:
     """A tag's text without padding; None for none."""
     if isinstance(value, bytes):

@@ -153,7 +153,9 @@ def _read_photo(file: BinaryIO, name: str, mime: str, found: _Found) -> None:
     if mime in _IN_BOXES:
         _take_boxes(file, found)
     if mime in ("image/jpeg", "image/heic") and not found.is_motion_photo:
-        found.is_motion_photo = _SAMSUNG_MOTION in blocks.tail(file, _TAIL)
+        # Samsung lists what follows the picture at the file's very end.
+        listed = blocks.tail(file, 4) == b"SEFT"
+        found.is_motion_photo = listed and _SAMSUNG_MOTION in blocks.tail(file, _TAIL)
 
 
 def _on_screen(image: ImageFile.ImageFile, file: BinaryIO, mime: str) -> tuple[int, int]:
@@ -199,6 +201,8 @@ def _raw_facts(file: BinaryIO, mime: str) -> exif.Facts:
         return exif.read_parts(blocks.in_cr3(file.read(RESCUE)))
     if mime in ("image/x-fujifilm-raf", "image/x-sigma-x3f"):
         block = blocks.exif_inside(file.read(RESCUE))
+        if block is None and mime == "image/x-sigma-x3f":
+            return exif.sigma(blocks.tail(file, _TAIL))
         return exif.read_block(block) if block else exif.Facts()
     return exif.read_tiff(blocks.as_tiff(file))
 

@@ -9,8 +9,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.kernel.db import sql
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ COLUMNS = (
     " m.recorded_at, m.released_at"
 )
 
-INSERT = text(
+INSERT = sql(
     "INSERT INTO custody_moves AS m (kind, how, inbox, source_path, source_identity, size_bytes,"
     "  file_hash, target_path, group_id, photo_id, cause, facts)"
     " SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:hows AS text[]),"
@@ -93,33 +95,78 @@ INSERT = text(
     f"  CAST(:facts AS jsonb[])) RETURNING {COLUMNS}"
 )
 
-# The facts were written with the plan: recording needs nothing from the file again.
-RECORD = text(
+ASSET_COLUMNS = (
     "INSERT INTO media_assets (file_hash, original_name, original_path, final_path, filename,"
     "  path_bytes, size_bytes, modified_at, sample_hash, mime_type, media_type, width, height,"
-    "  duration_seconds, frame_rate, captured_at, captured_offset, captured_at_source, location)"
-    " SELECT CASE WHEN g.first IS NULL THEN m.file_hash END, regexp_replace(m.source_path,"
-    "  '^.*/', ''), m.source_path, m.target_path, g.name, g.bytes, m.size_bytes,"
+    "  duration_seconds, frame_rate, captured_at, captured_offset, captured_at_source,"
+    "  captured_at_confidence, camera_make, camera_model, camera_serial, location)"
+)
+FROM_FACTS = (
     "  CAST(f.modified_at AS timestamptz), f.sample_hash, f.mime_type,"
     "  CAST(f.media_type AS media_type), f.width, f.height, f.duration_seconds, f.frame_rate,"
     "  f.captured_at, make_interval(mins => f.offset_minutes), f.captured_at_source,"
+    "  f.captured_at_confidence, f.camera_make, f.camera_model, f.camera_serial,"
     "  nullif(f.location, 'null')"
+)
+FACTS = (
+    " AS f (modified_at text, sample_hash text,"
+    "  mime_type text, media_type text, width int, height int, duration_seconds numeric,"
+    "  frame_rate numeric, captured_at timestamp, offset_minutes int, captured_at_source text,"
+    "  captured_at_confidence text, camera_make text, camera_model text, camera_serial text,"
+    "  location jsonb)"
+)
+ADDED = (
+    " ON CONFLICT (final_path) DO NOTHING"
+    " RETURNING photo_id, final_path AS path, media_type::text, attempt_id, file_hash"
+)
+CANDIDATES = (
+    "INSERT INTO capture_candidates"
+    " (photo_id, source, captured_at, captured_offset, confidence)"
+    " SELECT g.photo_id, c.source, c.at, make_interval(mins => c.offset_minutes), c.confidence"
+)
+EACH_CANDIDATE = (
+    " CROSS JOIN LATERAL jsonb_to_recordset(coalesce(nullif({}, 'null'), '[]'))"
+    "  AS c (source text, at timestamp, offset_minutes int, confidence text)"
+    " ON CONFLICT DO NOTHING"
+)
+
+# The facts were written with the plan: recording needs nothing from the file again.
+RECORD = sql(
+    f"{ASSET_COLUMNS} SELECT CASE WHEN g.first IS NULL THEN m.file_hash END,"
+    "  regexp_replace(m.source_path, '^.*/', ''), m.source_path, m.target_path, g.name, g.bytes,"
+    f"  m.size_bytes, {FROM_FACTS}"
     " FROM unnest(CAST(:ids AS bigint[]), CAST(:names AS text[]), CAST(:bytes AS bytea[]),"
     "  CAST(:firsts AS bigint[])) AS g (id, name, bytes, first)"
     " JOIN custody_moves m ON m.move_id = g.id"
-    " CROSS JOIN LATERAL jsonb_to_record(m.facts) AS f (modified_at text, sample_hash text,"
-    "  mime_type text, media_type text, width int, height int, duration_seconds numeric,"
-    "  frame_rate numeric, captured_at timestamp, offset_minutes int, captured_at_source text,"
-    "  location jsonb)"
-    " ORDER BY m.move_id ON CONFLICT (final_path) DO NOTHING"
-    " RETURNING photo_id, final_path AS path, media_type::text, attempt_id, file_hash"
+    f" CROSS JOIN LATERAL jsonb_to_record(m.facts){FACTS} ORDER BY m.move_id{ADDED}"
 )
+
+FOUND = sql(
+    f"{ASSET_COLUMNS} SELECT CASE WHEN g.first IS NULL THEN g.hash END, g.name, g.path, g.path,"
+    f"  g.name, g.bytes, g.size, {FROM_FACTS}"
+    " FROM unnest(CAST(:paths AS text[]), CAST(:names AS text[]), CAST(:bytes AS bytea[]),"
+    "  CAST(:sizes AS bigint[]), CAST(:hashes AS text[]), CAST(:facts AS jsonb[]),"
+    "  CAST(:firsts AS bigint[])) AS g (path, name, bytes, size, hash, facts, first)"
+    f" CROSS JOIN LATERAL jsonb_to_record(g.facts){FACTS} ORDER BY g.path{ADDED}"
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file that lies among the originals and is not in the ledger."""
+
+    path: str
+    path_bytes: bytes | None
+    size: int
+    file_hash: str
+    facts: Mapping[str, Any]
+    first: int | None = None
 
 
 async def add(session: AsyncSession, plans: Sequence[Plan]) -> list[Move]:
     """Rows for moves, in the order given; earlier abandoned ones of the same sources go."""
     await session.execute(
-        text("DELETE FROM custody_moves WHERE state = 'ABANDONED' AND source_path = ANY(:sources)"),
+        sql("DELETE FROM custody_moves WHERE state = 'ABANDONED' AND source_path = ANY(:sources)"),
         {"sources": [p.source for p in plans]},
     )
     rows = await session.execute(
@@ -146,7 +193,7 @@ async def add(session: AsyncSession, plans: Sequence[Plan]) -> list[Move]:
 async def open_moves(session: AsyncSession, limit: int, after: int = 0) -> list[Move]:
     """The next moves that are not at their end, the oldest first."""
     rows = await session.execute(
-        text(
+        sql(
             f"SELECT {COLUMNS} FROM custody_moves m WHERE m.state IN ('PLANNED', 'RECORDED')"
             " AND m.move_id > :after ORDER BY m.move_id LIMIT :limit"
         ),
@@ -158,7 +205,7 @@ async def open_moves(session: AsyncSession, limit: int, after: int = 0) -> list[
 async def open_sources(session: AsyncSession, sources: Collection[str]) -> set[str]:
     """Those of these paths that an open move has as its source."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT source_path FROM custody_moves WHERE state IN ('PLANNED', 'RECORDED')"
             " AND source_path = ANY(:sources)"
         ),
@@ -170,7 +217,7 @@ async def open_sources(session: AsyncSession, sources: Collection[str]) -> set[s
 async def firsts(session: AsyncSession, hashes: Collection[str]) -> dict[str, First]:
     """The first asset of each content that the ledger has."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT photo_id, file_hash, final_path AS path, size_bytes AS size"
             " FROM media_assets WHERE file_hash = ANY(:hashes) AND duplicate_of IS NULL"
         ),
@@ -182,7 +229,7 @@ async def firsts(session: AsyncSession, hashes: Collection[str]) -> dict[str, Fi
 async def taken(session: AsyncSession, paths: Collection[str]) -> set[str]:
     """Those of these paths that an asset has, or an open move."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT final_path FROM media_assets WHERE final_path = ANY(:paths)"
             " UNION ALL SELECT target_path FROM custody_moves WHERE target_path = ANY(:paths)"
             " AND state IN ('PLANNED', 'RECORDED')"
@@ -195,7 +242,7 @@ async def taken(session: AsyncSession, paths: Collection[str]) -> set[str]:
 async def retarget(session: AsyncSession, targets: Mapping[int, str]) -> None:
     """Other targets for planned moves."""
     await session.execute(
-        text(
+        sql(
             "UPDATE custody_moves m SET target_path = g.target"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:targets AS text[])) AS g (id, target)"
             " WHERE m.move_id = g.id AND m.state = 'PLANNED'"
@@ -207,7 +254,7 @@ async def retarget(session: AsyncSession, targets: Mapping[int, str]) -> None:
 async def forget_facts(session: AsyncSession, move_id: int, facts: Mapping[str, Any]) -> None:
     """Replace what was read from a file by less."""
     await session.execute(
-        text("UPDATE custody_moves SET facts = CAST(:facts AS jsonb) WHERE move_id = :id"),
+        sql("UPDATE custody_moves SET facts = CAST(:facts AS jsonb) WHERE move_id = :id"),
         {"id": move_id, "facts": json.dumps(facts)},
     )
 
@@ -231,10 +278,92 @@ async def insert_assets(
     return rows.all()
 
 
+async def insert_candidates(session: AsyncSession, photos: Mapping[int, int]) -> None:
+    """Every date that something tells of filed files, by their moves."""
+    await session.execute(
+        sql(
+            f"{CANDIDATES}"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:photos AS bigint[])) AS g (id, photo_id)"
+            " JOIN custody_moves m ON m.move_id = g.id"
+            + EACH_CANDIDATE.format("m.facts -> 'candidates'")
+        ),
+        {"ids": list(photos), "photos": list(photos.values())},
+    )
+
+
+async def insert_found(session: AsyncSession, files: Sequence[Found]) -> Sequence[Row[Any]]:
+    """Assets for files that lie among the originals; answers as `insert_assets`."""
+    rows = await session.execute(
+        FOUND,
+        {
+            "paths": [f.path for f in files],
+            "names": [f.path.rpartition("/")[2] for f in files],
+            "bytes": [f.path_bytes for f in files],
+            "sizes": [f.size for f in files],
+            "hashes": [f.file_hash for f in files],
+            "facts": [json.dumps(f.facts) for f in files],
+            "firsts": [f.first for f in files],
+        },
+    )
+    found = rows.all()
+    photos = {row.path: row.photo_id for row in found}
+    told = [f for f in files if f.path in photos]
+    await session.execute(
+        sql(
+            f"{CANDIDATES} FROM unnest(CAST(:photos AS bigint[]), CAST(:facts AS jsonb[]))"
+            " AS g (photo_id, facts)" + EACH_CANDIDATE.format("g.facts -> 'candidates'")
+        ),
+        {
+            "photos": [photos[f.path] for f in told],
+            "facts": [json.dumps(f.facts) for f in told],
+        },
+    )
+    return found
+
+
+async def lies_at(session: AsyncSession, paths: Mapping[int, tuple[str, bytes | None]]) -> None:
+    """Assets whose files lie at these paths from now on."""
+    await session.execute(
+        sql(
+            "UPDATE media_assets a SET final_path = g.path, path_bytes = g.bytes,"
+            " filename = regexp_replace(g.path, '^.*/', ''), missing_since = NULL"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:paths AS text[]), CAST(:bytes AS bytea[]))"
+            " AS g (id, path, bytes) WHERE a.photo_id = g.id"
+        ),
+        {
+            "ids": list(paths),
+            "paths": [path for path, _ in paths.values()],
+            "bytes": [exact for _, exact in paths.values()],
+        },
+    )
+
+
+async def history(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
+    """What custody did with an asset, as events: at, what, outcome, error, detail."""
+    rows = await session.execute(
+        sql(
+            "SELECT planned_at AS at, e.what, 'ok' AS outcome, NULL::integer AS duration_ms,"
+            " NULL AS error, e.detail FROM custody_moves CROSS JOIN LATERAL (VALUES"
+            "  ('received', jsonb_build_object('path', source_path)),"
+            "  ('hashed', jsonb_build_object('file_hash', file_hash))) AS e (what, detail)"
+            " WHERE photo_id = :photo AND kind = 'file' AND recorded_at IS NOT NULL"
+            " UNION ALL SELECT recorded_at,"
+            "  CASE kind WHEN 'duplicate' THEN 'set-aside' ELSE 'filed' END, 'ok', NULL, NULL,"
+            "  jsonb_build_object('kind', kind, 'from', source_path, 'to', target_path)"
+            " FROM custody_moves WHERE photo_id = :photo AND recorded_at IS NOT NULL"
+            " UNION ALL SELECT recorded_at, 'filed', 'failed', NULL, cause,"
+            "  jsonb_build_object('path', source_path) FROM custody_moves"
+            " WHERE photo_id = :photo AND state = 'RECORDED' AND cause IS NOT NULL ORDER BY 1, 2"
+        ),
+        {"photo": photo_id},
+    )
+    return rows.all()
+
+
 async def relocate(session: AsyncSession, laid: Sequence[Laid]) -> list[int]:
     """Assets whose file lies at their move's target from now on; answers the moves."""
     rows = await session.execute(
-        text(
+        sql(
             "UPDATE media_assets a SET final_path = m.target_path, filename = g.name,"
             " path_bytes = g.bytes, missing_since = NULL"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:names AS text[]),"
@@ -255,7 +384,7 @@ async def relocate(session: AsyncSession, laid: Sequence[Laid]) -> list[int]:
 async def set_recorded(session: AsyncSession, laid: Sequence[Laid]) -> None:
     """RECORDED: they lie at their targets, and the ledger says so."""
     await session.execute(
-        text(
+        sql(
             "UPDATE custody_moves m SET state = 'RECORDED', recorded_at = now(), facts = NULL,"
             " target_identity = g.identity, photo_id = coalesce(g.photo_id, m.photo_id)"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:identities AS text[]),"
@@ -273,7 +402,7 @@ async def set_recorded(session: AsyncSession, laid: Sequence[Laid]) -> None:
 async def set_released(session: AsyncSession, move_ids: Sequence[int]) -> None:
     """RELEASED: the old name is gone."""
     await session.execute(
-        text(
+        sql(
             "UPDATE custody_moves SET state = 'RELEASED', released_at = now(),"
             " cause = CASE WHEN kind = 'set-aside' THEN cause END"
             " WHERE move_id = ANY(:ids) AND state = 'RECORDED'"
@@ -285,7 +414,7 @@ async def set_released(session: AsyncSession, move_ids: Sequence[int]) -> None:
 async def set_abandoned(session: AsyncSession, causes: Mapping[int, str]) -> None:
     """ABANDONED: the source stays where it is."""
     await session.execute(
-        text(
+        sql(
             "UPDATE custody_moves m SET state = 'ABANDONED', cause = g.cause, facts = NULL"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:causes AS text[])) AS g (id, cause)"
             " WHERE m.move_id = g.id AND m.state = 'PLANNED'"
@@ -297,10 +426,10 @@ async def set_abandoned(session: AsyncSession, causes: Mapping[int, str]) -> Non
 async def note_unreleased(session: AsyncSession, causes: Mapping[int, str]) -> None:
     """Why old names are still there."""
     await session.execute(
-        text(
+        sql(
             "UPDATE custody_moves m SET cause = g.cause"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:causes AS text[])) AS g (id, cause)"
-            " WHERE m.move_id = g.id AND m.state = 'RECORDED'"
+            " WHERE m.move_id = g.id AND m.state = 'RECORDED' AND m.kind <> 'set-aside'"
         ),
         {"ids": list(causes), "causes": list(causes.values())},
     )
@@ -311,7 +440,7 @@ async def amend(
 ) -> None:
     """A recorded move whose file was written to since: what it is now."""
     await session.execute(
-        text(
+        sql(
             "UPDATE custody_moves SET source_identity = :identity, target_identity = :identity,"
             " size_bytes = :size, file_hash = :hash WHERE move_id = :id AND state = 'RECORDED'"
         ),
@@ -322,7 +451,7 @@ async def amend(
 async def filed_from(session: AsyncSession, sources: Collection[str]) -> dict[str, Row[Any]]:
     """The latest file filed from each of these paths: source, photo_id, kind, path."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT DISTINCT ON (m.source_path) m.source_path AS source, m.photo_id, m.kind,"
             " CASE WHEN m.kind = 'duplicate' THEN m.target_path ELSE a.final_path END AS path"
             " FROM custody_moves m JOIN media_assets a ON a.photo_id = m.photo_id"
@@ -337,7 +466,7 @@ async def filed_from(session: AsyncSession, sources: Collection[str]) -> dict[st
 async def companions(session: AsyncSession, photo_ids: Collection[int]) -> list[Move]:
     """The latest move of every sidecar of these photos."""
     rows = await session.execute(
-        text(
+        sql(
             f"SELECT DISTINCT ON (m.target_path) {COLUMNS} FROM custody_moves m"
             " WHERE m.photo_id = ANY(:ids) AND m.kind = 'sidecar' AND m.state = 'RELEASED'"
             " AND NOT EXISTS (SELECT 1 FROM custody_moves n WHERE n.source_path = m.target_path"
@@ -357,7 +486,7 @@ async def filed_assets(
     A companion lies in the folder of its leader, and is led by one of them.
     """
     rows = await session.execute(
-        text(
+        sql(
             "WITH asked AS (SELECT photo_id, final_path, captured_at, file_hash"
             "  FROM media_assets WHERE photo_id = ANY(:ids) AND duplicate_of IS NULL"
             "   AND file_hash IS NOT NULL AND starts_with(final_path, :root || '/')"
@@ -382,7 +511,7 @@ async def filed_assets(
 async def counts_since(session: AsyncSession, seconds: float) -> Sequence[Row[Any]]:
     """How many moves of each inbox and kind were recorded in the last seconds."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT inbox, kind, count(*) AS number FROM custody_moves"
             " WHERE recorded_at > now() - make_interval(secs => :seconds) AND inbox IS NOT NULL"
             " GROUP BY inbox, kind"
@@ -395,7 +524,7 @@ async def counts_since(session: AsyncSession, seconds: float) -> Sequence[Row[An
 async def set_aside(session: AsyncSession, inbox: str, limit: int) -> Sequence[Row[Any]]:
     """What of an inbox was set aside, the latest first: source, path, cause, since."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT source_path AS source, target_path AS path, cause, recorded_at AS since"
             " FROM custody_moves WHERE kind = 'set-aside' AND state IN ('RECORDED', 'RELEASED')"
             " AND inbox = :inbox ORDER BY move_id DESC LIMIT :limit"

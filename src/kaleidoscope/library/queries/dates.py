@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from kaleidoscope.kernel.db import sql
 from kaleidoscope.library.queries.history import WAITING
-from kaleidoscope.library.rules.dates import Candidate, Chosen
+from kaleidoscope.library.rules.dates import UTC_SOURCES, Candidate, Chosen
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ COLUMNS = (
 )
 
 # A video that waits for its own reading is dated by that; one that waits in vain, here.
-UNDATED = text(
+UNDATED = sql(
     f"SELECT {COLUMNS} FROM media_assets m"
     " WHERE captured_at_source IS NULL AND photo_id > :after AND missing_since IS NULL"
     "  AND NOT (media_type = 'video' AND status IN ('READY', 'PROCESSING')"
@@ -64,7 +65,7 @@ UNDATED = text(
 )
 
 # A date that stands already without a source was given by whoever wrote the row.
-WRITE = text(
+WRITE = sql(
     "UPDATE media_assets m SET"
     " captured_at = coalesce(m.captured_at, g.at),"
     " captured_offset = CASE WHEN m.captured_at IS NULL THEN g.ahead ELSE m.captured_offset END,"
@@ -87,7 +88,7 @@ WRITE = text(
     " RETURNING m.photo_id"
 )
 
-REVIEW = text(
+REVIEW = sql(
     "SELECT m.photo_id, m.final_path AS path, m.captured_at, m.captured_offset,"
     " m.captured_at_source, m.camera_make, m.camera_model,"
     " coalesce((SELECT jsonb_agg(jsonb_build_object('source', c.source,"
@@ -108,7 +109,7 @@ MATCHING = (
     " AND (CAST(:until AS timestamp) IS NULL OR m.captured_at < :until)"
 )
 
-CORRECT = text(
+CORRECT = sql(
     "WITH given AS (SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:ats AS timestamp[]),"
     "  CAST(:offsets AS interval[])) AS g (photo_id, at, ahead)),"
     " was AS (SELECT m.photo_id, m.captured_at, m.captured_offset, m.captured_at_source,"
@@ -125,7 +126,7 @@ CORRECT = text(
 )
 
 # Exactly what was; a date that is no longer the corrected one is left alone.
-UNDO = text(
+UNDO = sql(
     "WITH back AS (UPDATE media_assets m SET captured_at = c.at_before,"
     "  captured_offset = c.offset_before, captured_at_source = c.source_before,"
     "  captured_at_confidence = c.confidence_before"
@@ -149,7 +150,7 @@ async def undated(session: AsyncSession, after: int, limit: int) -> list[Undated
 async def as_undated(session: AsyncSession, photo_id: int) -> Undated | None:
     """One asset for its date to be read, unless it has one."""
     rows = await session.execute(
-        text(
+        sql(
             f"SELECT {COLUMNS} FROM media_assets"
             " WHERE photo_id = :photo_id AND captured_at_source IS NULL"
         ),
@@ -202,13 +203,13 @@ async def write_candidates(
     if not candidates:
         return
     await session.execute(
-        text("DELETE FROM capture_candidates WHERE photo_id = ANY(:ids)"),
+        sql("DELETE FROM capture_candidates WHERE photo_id = ANY(:ids)"),
         {"ids": list(candidates)},
     )
     pairs = [(photo_id, c) for photo_id, told in candidates.items() for c in told]
     if pairs:
         await session.execute(
-            text(
+            sql(
                 "INSERT INTO capture_candidates"
                 " (photo_id, source, captured_at, captured_offset, confidence)"
                 " SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:sources AS text[]),"
@@ -228,7 +229,7 @@ async def write_candidates(
 async def candidates(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
     """Every date that something tells of an asset."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT source, captured_at, captured_offset, confidence FROM capture_candidates"
             " WHERE photo_id = :photo_id"
         ),
@@ -245,7 +246,7 @@ async def doubtful(session: AsyncSession, after: int, limit: int) -> Sequence[Ro
 async def count_doubtful(session: AsyncSession) -> int:
     """How many assets have a date of low confidence."""
     found = await session.execute(
-        text("SELECT count(*) FROM media_assets WHERE captured_at_confidence = 'low'")
+        sql("SELECT count(*) FROM media_assets WHERE captured_at_confidence = 'low'")
     )
     return int(found.scalar_one())
 
@@ -253,7 +254,7 @@ async def count_doubtful(session: AsyncSession) -> int:
 async def cameras(session: AsyncSession) -> Sequence[Row[Any]]:
     """Every camera with its number of assets, and from when to when."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT camera_make AS make, camera_model AS model, camera_serial AS serial,"
             " count(*) AS photos, min(captured_at) AS first, max(captured_at) AS last"
             " FROM media_assets WHERE camera_model IS NOT NULL GROUP BY 1, 2, 3"
@@ -266,7 +267,7 @@ async def cameras(session: AsyncSession) -> Sequence[Row[Any]]:
 async def matching(session: AsyncSession, meant: Meant, *, held: bool) -> Sequence[Row[Any]]:
     """The assets that a shift means, in the order of their dates; `held`: nobody changes them."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT photo_id, final_path AS path, captured_at, captured_offset FROM media_assets m"
             f" WHERE {MATCHING} ORDER BY {'photo_id FOR NO KEY UPDATE' if held else 'captured_at'}"
         ),
@@ -281,12 +282,30 @@ async def matching(session: AsyncSession, meant: Meant, *, held: bool) -> Sequen
     return rows.all()
 
 
+async def told_in_utc(
+    session: AsyncSession, since: datetime | None, until: datetime | None, *, held: bool
+) -> Sequence[Row[Any]]:
+    """The assets whose date is told in UTC, since nobody knows where they were taken."""
+    rows = await session.execute(
+        sql(
+            "SELECT photo_id, final_path AS path, captured_at, captured_offset FROM media_assets m"
+            " WHERE captured_at_confidence = 'low' AND captured_offset = interval '0'"
+            "  AND captured_at_source = ANY(:sources)"
+            "  AND (CAST(:since AS timestamp) IS NULL OR captured_at >= :since)"
+            "  AND (CAST(:until AS timestamp) IS NULL OR captured_at < :until)"
+            f" ORDER BY {'photo_id FOR NO KEY UPDATE' if held else 'captured_at'}"
+        ),
+        {"sources": sorted(UTC_SOURCES | {"name"}), "since": since, "until": until},
+    )
+    return rows.all()
+
+
 async def begin_correction(
     session: AsyncSession, kind: str, shifted_by: timedelta | None, criteria: Mapping[str, Any]
 ) -> Row[Any]:
     """A new correction: its number and when it was made."""
     rows = await session.execute(
-        text(
+        sql(
             "INSERT INTO date_corrections (kind, shifted_by, criteria)"
             " VALUES (:kind, :shifted_by, CAST(:criteria AS jsonb))"
             " RETURNING correction_id, made_at"
@@ -316,7 +335,7 @@ async def correct(
 async def hold(session: AsyncSession, photo_ids: Collection[int]) -> Sequence[Row[Any]]:
     """These assets and their dates, which nobody else changes until the transaction ends."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT photo_id, captured_at, captured_offset FROM media_assets"
             " WHERE photo_id = ANY(:ids) ORDER BY photo_id FOR NO KEY UPDATE"
         ),
@@ -328,7 +347,7 @@ async def hold(session: AsyncSession, photo_ids: Collection[int]) -> Sequence[Ro
 async def correction(session: AsyncSession, correction_id: int) -> Row[Any] | None:
     """A correction, held until the transaction ends."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT correction_id, undone_at FROM date_corrections"
             " WHERE correction_id = :correction FOR UPDATE"
         ),
@@ -340,7 +359,7 @@ async def correction(session: AsyncSession, correction_id: int) -> Row[Any] | No
 async def last_correction(session: AsyncSession) -> int | None:
     """The latest correction that stands."""
     rows = await session.execute(
-        text("SELECT max(correction_id) FROM date_corrections WHERE undone_at IS NULL")
+        sql("SELECT max(correction_id) FROM date_corrections WHERE undone_at IS NULL")
     )
     found: int | None = rows.scalar_one()
     return found
@@ -349,7 +368,7 @@ async def last_correction(session: AsyncSession) -> int | None:
 async def built_upon(session: AsyncSession, correction_id: int) -> list[int]:
     """Later corrections, still standing, of photos of this one."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT DISTINCT later.correction_id FROM corrected_dates c"
             " JOIN corrected_dates later ON later.photo_id = c.photo_id"
             "  AND later.correction_id > c.correction_id"
@@ -364,7 +383,7 @@ async def built_upon(session: AsyncSession, correction_id: int) -> list[int]:
 async def photos_of(session: AsyncSession, correction_id: int) -> list[int]:
     """The photos of a correction."""
     rows = await session.execute(
-        text("SELECT photo_id FROM corrected_dates WHERE correction_id = :correction ORDER BY 1"),
+        sql("SELECT photo_id FROM corrected_dates WHERE correction_id = :correction ORDER BY 1"),
         {"correction": correction_id},
     )
     return list(rows.scalars())
@@ -375,7 +394,7 @@ async def undo(session: AsyncSession, correction_id: int) -> list[int]:
     rows = await session.execute(UNDO, {"correction": correction_id})
     restored = list(rows.scalars())
     await session.execute(
-        text("UPDATE date_corrections SET undone_at = now() WHERE correction_id = :correction"),
+        sql("UPDATE date_corrections SET undone_at = now() WHERE correction_id = :correction"),
         {"correction": correction_id},
     )
     return restored
@@ -384,7 +403,7 @@ async def undo(session: AsyncSession, correction_id: int) -> list[int]:
 async def corrections(session: AsyncSession, before: int | None, limit: int) -> Sequence[Row[Any]]:
     """The latest corrections, the newest first."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT d.correction_id, d.kind, d.shifted_by, d.criteria, d.made_at, d.undone_at,"
             " count(c.photo_id) AS photos, count(*) FILTER (WHERE NOT c.is_filed) AS to_be_filed"
             " FROM date_corrections d LEFT JOIN corrected_dates c USING (correction_id)"
@@ -397,11 +416,15 @@ async def corrections(session: AsyncSession, before: int | None, limit: int) -> 
 
 
 async def to_be_filed(session: AsyncSession, after: int, limit: int) -> list[int]:
-    """The next assets whose day a correction has changed since their originals were filed."""
+    """The next assets whose day a correction has changed since their originals were filed.
+
+    Failures wait for their time.
+    """
     rows = await session.execute(
-        text(
-            "SELECT DISTINCT photo_id FROM corrected_dates WHERE NOT is_filed"
-            " AND photo_id > :after ORDER BY photo_id LIMIT :limit"
+        sql(
+            "SELECT DISTINCT photo_id FROM corrected_dates JOIN media_assets m USING (photo_id)"
+            f" WHERE NOT is_filed AND photo_id > :after AND NOT {WAITING.format('filed')}"
+            " ORDER BY photo_id LIMIT :limit"
         ),
         {"after": after, "limit": limit},
     )
@@ -411,6 +434,6 @@ async def to_be_filed(session: AsyncSession, after: int, limit: int) -> list[int
 async def filed(session: AsyncSession, photo_ids: Collection[int]) -> None:
     """The originals of these assets lie where their days say."""
     await session.execute(
-        text("UPDATE corrected_dates SET is_filed = true WHERE photo_id = ANY(:ids)"),
+        sql("UPDATE corrected_dates SET is_filed = true WHERE photo_id = ANY(:ids)"),
         {"ids": list(photo_ids)},
     )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from kaleidoscope.library.queries.history import WAITING
-
 
 @dataclass(frozen=True)
 class Plain:
-    """An asset whose content is known, as far as its thumbnails are concerned."""
+    """An asset whose content is known, as far as its thumbnails are concerned.
+
+    `waits_for`: why it is not tried at present.
+    """
 
     photo_id: int
     path: str
@@ -23,6 +24,7 @@ class Plain:
     media_type: str
     file_hash: str
     failures: int
+    waits_for: str | None
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,12 @@ class Made:
 
 COLUMNS = (
     "m.photo_id, m.final_path AS path, m.size_bytes AS size, m.modified_at, m.media_type::text,"
-    " m.file_hash, coalesce((SELECT p.failures FROM asset_problems p"
-    "  WHERE p.photo_id = m.photo_id AND p.what = 'thumbnailed'), 0) AS failures"
+    " m.file_hash, coalesce(p.failures, 0) AS failures, CASE WHEN p.what IS NOT NULL"
+    "  AND (p.retry_at IS NULL OR p.retry_at > now()) THEN p.error END AS waits_for"
+)
+FROM = (
+    "media_assets m LEFT JOIN asset_problems p"
+    " ON p.photo_id = m.photo_id AND p.what = 'thumbnailed'"
 )
 
 
@@ -46,9 +52,10 @@ async def pending(session: AsyncSession, after: int, limit: int) -> list[Plain]:
     """The next assets to be thumbnailed, in the order of their ids; failures wait their time."""
     rows = await session.execute(
         text(
-            f"SELECT {COLUMNS} FROM media_assets m"
+            f"SELECT {COLUMNS} FROM {FROM}"
             " WHERE NOT m.is_thumbnailed AND m.file_hash IS NOT NULL AND m.photo_id > :after"
-            f" AND m.missing_since IS NULL AND NOT {WAITING.format('thumbnailed')}"
+            " AND m.missing_since IS NULL"
+            " AND (p.what IS NULL OR p.retry_at <= now())"
             " ORDER BY m.photo_id LIMIT :limit"
         ),
         {"after": after, "limit": limit},
@@ -59,10 +66,7 @@ async def pending(session: AsyncSession, after: int, limit: int) -> list[Plain]:
 async def one(session: AsyncSession, photo_id: int) -> Plain | None:
     """The same of one asset, whether or not it is thumbnailed; None: it has no hash yet."""
     rows = await session.execute(
-        text(
-            f"SELECT {COLUMNS} FROM media_assets m"
-            " WHERE m.photo_id = :photo AND m.file_hash IS NOT NULL"
-        ),
+        text(f"SELECT {COLUMNS} FROM {FROM} WHERE m.photo_id = :photo AND m.file_hash IS NOT NULL"),
         {"photo": photo_id},
     )
     row = rows.one_or_none()
@@ -76,13 +80,15 @@ async def done(session: AsyncSession, made: Sequence[Made]) -> list[int]:
     """
     rows = await session.execute(
         text(
-            "UPDATE media_assets m SET is_thumbnailed = true, thumbnailed_at = now(),"
-            " width = coalesce(m.width, g.width), height = coalesce(m.height, g.height)"
-            " FROM unnest(CAST(:ids AS bigint[]), CAST(:hashes AS text[]),"
-            "  CAST(:widths AS integer[]), CAST(:heights AS integer[]))"
-            "  AS g (id, hash, width, height)"
-            " WHERE m.photo_id = g.id AND m.file_hash = g.hash AND NOT m.is_thumbnailed"
-            " RETURNING m.photo_id"
+            # In the order of the ids, as everybody locks the ledger.
+            "WITH held AS (SELECT m.photo_id, g.width, g.height FROM media_assets m"
+            "  JOIN unnest(CAST(:ids AS bigint[]), CAST(:hashes AS text[]),"
+            "   CAST(:widths AS integer[]), CAST(:heights AS integer[]))"
+            "   AS g (id, hash, width, height) ON m.photo_id = g.id AND m.file_hash = g.hash"
+            "  WHERE NOT m.is_thumbnailed ORDER BY m.photo_id FOR NO KEY UPDATE OF m)"
+            " UPDATE media_assets m SET is_thumbnailed = true, thumbnailed_at = now(),"
+            " width = coalesce(m.width, held.width), height = coalesce(m.height, held.height)"
+            " FROM held WHERE m.photo_id = held.photo_id RETURNING m.photo_id"
         ),
         {
             "ids": [m.photo_id for m in made],
@@ -90,6 +96,18 @@ async def done(session: AsyncSession, made: Sequence[Made]) -> list[int]:
             "widths": [m.width for m in made],
             "heights": [m.height for m in made],
         },
+    )
+    return list(rows.scalars())
+
+
+async def unknown(session: AsyncSession, hashes: Collection[str]) -> list[str]:
+    """Those of these contents that no asset has."""
+    rows = await session.execute(
+        text(
+            "SELECT hash FROM unnest(CAST(:hashes AS text[])) AS g (hash)"
+            " WHERE NOT EXISTS (SELECT FROM media_assets m WHERE m.file_hash = g.hash)"
+        ),
+        {"hashes": list(hashes)},
     )
     return list(rows.scalars())
 

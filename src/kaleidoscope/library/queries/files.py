@@ -148,7 +148,8 @@ async def refresh(session: AsyncSession, files: Mapping[int, FileRow]) -> None:
 async def replace(session: AsyncSession, files: Mapping[int, FileRow]) -> None:
     """Other content under known paths: all that was derived from the old content is void.
 
-    Persons stay until recognition has looked again, unless they were shown as a duplicate.
+    So are the problems that there were with it. Persons stay until recognition has looked again,
+    unless they were shown as a duplicate.
     """
     await session.execute(
         text(
@@ -160,6 +161,7 @@ async def replace(session: AsyncSession, files: Mapping[int, FileRow]) -> None:
             " missing_since = NULL, width = NULL, height = NULL, duration_seconds = NULL,"
             " frame_rate = NULL, no_faces = NULL,"
             " person_ids = CASE WHEN m.duplicate_of IS NULL THEN person_ids END,"
+            " scrubbed_at = NULL,"
             " is_thumbnailed = false, thumbnailed_at = NULL,"
             " is_backed_up = false, backed_up_at = NULL, location = NULL,"
             " is_geocoded = false, geocoded_at = NULL,"

@@ -163,6 +163,26 @@ async def recognitions(session: AsyncSession, photo_id: int) -> Sequence[Row[Any
     return rows.all()
 
 
+async def moves(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
+    """The moves of an asset's file by custody, the oldest first."""
+    rows = await session.execute(
+        text(
+            "SELECT planned_at, coalesce(recorded_at, planned_at) AS at,"
+            " CASE WHEN kind IN ('duplicate', 'set-aside') THEN 'set-aside' ELSE 'filed' END"
+            "  AS what,"
+            " CASE state WHEN 'ABANDONED' THEN 'failed' WHEN 'PLANNED' THEN 'running' ELSE 'ok' END"
+            "  AS outcome,"
+            " (1000 * extract(epoch FROM recorded_at - planned_at))::integer AS duration_ms,"
+            " CASE state WHEN 'ABANDONED' THEN coalesce(cause, 'abandoned') END AS error,"
+            " jsonb_strip_nulls(jsonb_build_object('kind', kind, 'from', source_path,"
+            "  'to', target_path, 'how', how, 'cause', cause)) AS detail"
+            " FROM custody_moves WHERE photo_id = :photo ORDER BY move_id"
+        ),
+        {"photo": photo_id},
+    )
+    return rows.all()
+
+
 async def due_now(session: AsyncSession, photo_id: int, what: str) -> bool:
     """Let what failed be tried again in the next round; False: it has not failed."""
     rows = await session.execute(

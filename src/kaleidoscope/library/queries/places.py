@@ -1,10 +1,10 @@
-"""Positions without a place name, and the names found for them."""
+"""Known places, and the files in them that are there or gone."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -12,81 +12,269 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 
 @dataclass(frozen=True)
-class Somewhere:
-    """An asset with a position."""
+class Place:
+    """A known place as the ledger has it."""
+
+    place_id: int
+    path: str
+    kind: str
+    device: str | None
+    last_seen_at: datetime | None
+    counted_at: datetime | None
+    frozen_at: datetime | None
+    frozen_because: str | None
+    decision: str | None
+
+
+@dataclass(frozen=True)
+class Held:
+    """A file of a place. `missing`: it was gone when it was last looked for."""
 
     photo_id: int
-    location: dict[str, float]
+    path: str
+    missing: bool
 
 
-async def pending(session: AsyncSession, limit: int) -> list[Somewhere]:
-    """Some assets whose position has not been looked up."""
-    rows = await session.execute(
-        text(
-            "SELECT photo_id, location FROM media_assets"
-            " WHERE NOT is_geocoded AND location IS NOT NULL LIMIT :limit"
-        ),
-        {"limit": limit},
-    )
-    return [Somewhere(**row._mapping) for row in rows]
+COLUMNS = (
+    "p.place_id, p.path, p.kind, p.device, p.last_seen_at, p.counted_at, p.frozen_at,"
+    " p.frozen_because, p.decision"
+)
+
+# A file belongs to the innermost known place that it lies in.
+MINE = (
+    "starts_with(m.final_path, rtrim(p.path, '/') || '/')"
+    " AND NOT EXISTS (SELECT FROM known_places i WHERE i.place_id <> p.place_id"
+    "  AND starts_with(i.path, rtrim(p.path, '/') || '/')"
+    "  AND starts_with(m.final_path, i.path || '/'))"
+)
+
+OUTSIDE_FROZEN = (
+    "NOT EXISTS (SELECT FROM known_places f WHERE f.frozen_at IS NOT NULL"
+    " AND starts_with(m.final_path, rtrim(f.path, '/') || '/'))"
+)
+"""A condition on `media_assets m`: the file lies in no place that is frozen."""
 
 
-async def write(
-    session: AsyncSession,
-    found: Sequence[tuple[Somewhere, Mapping[str, Any] | None]],
-    source: str,
-) -> list[int]:
-    """The place of each, None: there is none, and the flag with it; answers whose were written.
+async def know(session: AsyncSession, path: str, kind: str) -> bool:
+    """A place is known from now on, unless it lies in one that is; whether it is new.
 
-    One whose position is another one by now is left alone.
+    A mount point is known beside the place that it lies in.
     """
     rows = await session.execute(
         text(
-            "WITH given AS (SELECT m.photo_id, g.place FROM media_assets m"
-            "   JOIN unnest(CAST(:ids AS bigint[]), CAST(:locations AS jsonb[]),"
-            "    CAST(:places AS jsonb[])) AS g (id, location, place) ON m.photo_id = g.id"
-            "   WHERE m.location = g.location ORDER BY m.photo_id FOR NO KEY UPDATE OF m),"
-            " named AS (INSERT INTO asset_places (photo_id, city, district, region, country,"
-            "   country_code, distance_km, source)"
-            "  SELECT photo_id, p.*, :source FROM given, jsonb_to_record(coalesce(place, '{}'))"
-            "   AS p (city text, district text, region text, country text, country_code text,"
-            "    distance_km numeric)"
-            "  ON CONFLICT (photo_id) DO UPDATE SET city = excluded.city,"
-            "   district = excluded.district, region = excluded.region,"
-            "   country = excluded.country, country_code = excluded.country_code,"
-            "   distance_km = excluded.distance_km, source = excluded.source)"
-            " UPDATE media_assets m SET is_geocoded = true, geocoded_at = now() FROM given"
-            " WHERE m.photo_id = given.photo_id RETURNING m.photo_id"
+            "INSERT INTO known_places (path, kind) SELECT :path, :kind"
+            " WHERE :kind = 'mount' OR NOT EXISTS (SELECT FROM known_places o"
+            "  WHERE o.kind <> 'mount' AND starts_with(:path || '/', rtrim(o.path, '/') || '/'))"
+            " ON CONFLICT (path) DO NOTHING RETURNING 1"
         ),
-        {
-            "ids": [asset.photo_id for asset, _ in found],
-            "locations": [json.dumps(asset.location) for asset, _ in found],
-            "places": [None if place is None else json.dumps(place) for _, place in found],
-            "source": source,
-        },
+        {"path": path, "kind": kind},
     )
-    return list(rows.scalars())
+    return rows.first() is not None
 
 
-async def one(session: AsyncSession, photo_id: int) -> Row[Any] | None:
-    """The place of an asset; None: none has been looked for."""
+async def all_places(
+    session: AsyncSession, place_ids: Collection[int] | None = None
+) -> list[Place]:
+    """The known places in the order of their paths."""
     rows = await session.execute(
         text(
-            "SELECT city, district, region, country, country_code, distance_km, source"
-            " FROM asset_places WHERE photo_id = :photo"
+            f"SELECT {COLUMNS} FROM known_places p"
+            " WHERE CAST(:ids AS bigint[]) IS NULL OR p.place_id = ANY(:ids) ORDER BY p.path"
         ),
-        {"photo": photo_id},
+        {"ids": None if place_ids is None else list(place_ids)},
     )
-    return rows.one_or_none()
+    return [Place(**row._mapping) for row in rows]
 
 
-async def undo(session: AsyncSession, photo_id: int) -> None:
-    """This asset's position has not been looked up."""
+async def hold(session: AsyncSession, place_id: int) -> Place | None:
+    """One place, which nobody else changes until the transaction ends."""
+    rows = await session.execute(
+        text(f"SELECT {COLUMNS} FROM known_places p WHERE p.place_id = :id FOR UPDATE"),
+        {"id": place_id},
+    )
+    row = rows.one_or_none()
+    return None if row is None else Place(**row._mapping)
+
+
+async def counts(session: AsyncSession) -> dict[int, tuple[int, int]]:
+    """How many files of each place are believed there, and how many are missing."""
+    rows = await session.execute(
+        text(
+            "SELECT p.place_id, count(*) FILTER (WHERE m.missing_since IS NULL),"
+            " count(*) FILTER (WHERE m.missing_since IS NOT NULL)"
+            f" FROM known_places p JOIN media_assets m ON {MINE} GROUP BY p.place_id"
+        )
+    )
+    return {place_id: (there, missing) for place_id, there, missing in rows}
+
+
+async def files(session: AsyncSession, place_id: int, after: int, limit: int) -> list[Held]:
+    """The next files of a place, in the order of their ids."""
+    rows = await session.execute(
+        text(
+            "SELECT m.photo_id, m.final_path AS path, m.missing_since IS NOT NULL AS missing"
+            f" FROM known_places p JOIN media_assets m ON {MINE}"
+            " WHERE p.place_id = :place AND m.photo_id > :after ORDER BY m.photo_id LIMIT :limit"
+        ),
+        {"place": place_id, "after": after, "limit": limit},
+    )
+    return [Held(**row._mapping) for row in rows]
+
+
+async def has_files(session: AsyncSession, path: str) -> bool:
+    """Whether the ledger has files below a folder."""
+    found = await session.execute(
+        text(
+            "SELECT EXISTS (SELECT FROM media_assets m"
+            " WHERE starts_with(m.final_path, rtrim(CAST(:path AS text), '/') || '/'))"
+        ),
+        {"path": path},
+    )
+    return bool(found.scalar_one())
+
+
+async def freeze(session: AsyncSession, place_id: int, because: str, counted: bool) -> None:
+    """A place is frozen, since when it first was; what a person said of it before is void.
+
+    `counted`: its files were looked for; if not, they will be as soon as it is well.
+    """
     await session.execute(
         text(
-            "WITH unnamed AS (DELETE FROM asset_places WHERE photo_id = :photo)"
-            " UPDATE media_assets SET is_geocoded = false, geocoded_at = NULL"
-            " WHERE photo_id = :photo"
+            "UPDATE known_places SET frozen_because = :because,"
+            " decision = CASE WHEN frozen_at IS NULL THEN NULL ELSE decision END,"
+            " decided_at = CASE WHEN frozen_at IS NULL THEN NULL ELSE decided_at END,"
+            " frozen_at = coalesce(frozen_at, now()),"
+            " counted_at = CASE WHEN :counted THEN now() END WHERE place_id = :id"
         ),
-        {"photo": photo_id},
+        {"id": place_id, "because": because, "counted": counted},
     )
+
+
+async def thaw(session: AsyncSession, place_id: int, device: str | None, counted: bool) -> None:
+    """All is well with a place, on this device."""
+    await session.execute(
+        text(
+            "UPDATE known_places SET frozen_at = NULL, frozen_because = NULL,"
+            " device = coalesce(:device, device), last_seen_at = now(),"
+            " counted_at = CASE WHEN :counted THEN now() ELSE counted_at END WHERE place_id = :id"
+        ),
+        {"id": place_id, "device": device, "counted": counted},
+    )
+
+
+async def decide(session: AsyncSession, place_id: int, decision: str) -> None:
+    """What a person said of a frozen place."""
+    await session.execute(
+        text(
+            "UPDATE known_places SET decision = :decision, decided_at = now() WHERE place_id = :id"
+        ),
+        {"id": place_id, "decision": decision},
+    )
+
+
+async def count_anew(session: AsyncSession, place_ids: Collection[int]) -> None:
+    """Have every file of these places looked for in the next round."""
+    await session.execute(
+        text("UPDATE known_places SET counted_at = NULL WHERE place_id = ANY(:ids)"),
+        {"ids": list(place_ids)},
+    )
+
+
+async def is_due(session: AsyncSession, place_id: int, age: timedelta) -> bool:
+    """Whether a place's files were not looked for within `age`."""
+    found = await session.execute(
+        text(
+            "SELECT coalesce(counted_at < now() - CAST(:age AS interval), true)"
+            " FROM known_places WHERE place_id = :id"
+        ),
+        {"id": place_id, "age": age},
+    )
+    return bool(found.scalar_one())
+
+
+async def mark_missing(session: AsyncSession, photo_ids: Sequence[int]) -> list[int]:
+    """Files are missing since now; answers those that were not before."""
+    rows = await session.execute(
+        text(
+            "UPDATE media_assets SET missing_since = now()"
+            " WHERE photo_id = ANY(:ids) AND missing_since IS NULL RETURNING photo_id"
+        ),
+        {"ids": list(photo_ids)},
+    )
+    return sorted(rows.scalars())
+
+
+async def mark_found(session: AsyncSession, photo_ids: Sequence[int]) -> list[int]:
+    """Files are there again, to be read through soon; answers those that were missing."""
+    rows = await session.execute(
+        text(
+            "UPDATE media_assets SET missing_since = NULL, scrubbed_at = NULL"
+            " WHERE photo_id = ANY(:ids) AND missing_since IS NOT NULL RETURNING photo_id"
+        ),
+        {"ids": list(photo_ids)},
+    )
+    return sorted(rows.scalars())
+
+
+async def missing_with_content(
+    session: AsyncSession, hashes: Collection[str]
+) -> Sequence[Row[Any]]:
+    """Missing assets, themselves no duplicates, with these contents, held."""
+    rows = await session.execute(
+        text(
+            "SELECT m.photo_id, m.file_hash, m.final_path AS path, m.status::text, m.attempt_id"
+            " FROM media_assets m WHERE m.file_hash = ANY(:hashes) AND m.duplicate_of IS NULL"
+            " AND m.missing_since IS NOT NULL ORDER BY m.photo_id FOR NO KEY UPDATE"
+        ),
+        {"hashes": list(hashes)},
+    )
+    return rows.all()
+
+
+async def move(
+    session: AsyncSession, photo_id: int, path: str, raw: bytes | None, modified_at: datetime
+) -> None:
+    """An asset's file lies elsewhere now, and is not missing."""
+    await session.execute(
+        text(
+            "UPDATE media_assets SET filename = CASE"
+            "  WHEN filename = regexp_replace(final_path, '^.*/', '')"
+            "  THEN regexp_replace(CAST(:path AS text), '^.*/', '') ELSE filename END,"
+            " final_path = :path, path_bytes = :raw, modified_at = :modified,"
+            " missing_since = NULL WHERE photo_id = :id"
+        ),
+        {"id": photo_id, "path": path, "raw": raw, "modified": modified_at},
+    )
+
+
+async def reunite(session: AsyncSession, limit: int) -> Sequence[Row[Any]]:
+    """Missing assets take the file of a duplicate that is there, and it takes their old path.
+
+    Answers photo_id, path now, path before. The ledger keeps both rows: the duplicate is the one
+    that is missing now.
+    """
+    rows = await session.execute(
+        text(
+            "SELECT DISTINCT ON (m.photo_id) m.photo_id, d.photo_id AS other,"
+            "  m.final_path AS before, d.final_path AS path, m.path_bytes AS raw_before,"
+            "  d.path_bytes AS raw, m.modified_at AS modified_before, d.modified_at AS modified_at,"
+            "  m.missing_since"
+            " FROM media_assets m JOIN media_assets d ON d.duplicate_of = m.photo_id"
+            "  AND d.missing_since IS NULL AND d.file_hash = m.file_hash"
+            " WHERE m.missing_since IS NOT NULL ORDER BY m.photo_id, d.photo_id LIMIT :limit"
+        ),
+        {"limit": limit},
+    )
+    found = rows.all()
+    for row in found:
+        aside = {"id": row.other, "path": f"/.moving/{row.other}"}  # until the end of this swap
+        await session.execute(
+            text("UPDATE media_assets SET final_path = :path WHERE photo_id = :id"), aside
+        )
+        await move(session, row.photo_id, row.path, row.raw, row.modified_at)
+        await move(session, row.other, row.before, row.raw_before, row.modified_before)
+        await session.execute(
+            text("UPDATE media_assets SET missing_since = :since WHERE photo_id = :id"),
+            {"since": row.missing_since, "id": row.other},
+        )
+    return found

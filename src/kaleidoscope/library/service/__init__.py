@@ -8,6 +8,7 @@ from kaleidoscope.library.outside.custody import Identity, remove_empty
 from kaleidoscope.library.outside.files import SAMPLE, modified_at, sample_hash
 from kaleidoscope.library.queries.attempts import Held
 from kaleidoscope.library.service.again import retry
+from kaleidoscope.library.service.alarms import Alarm, alarms
 from kaleidoscope.library.service.attempts import (
     attempt_result,
     begin_attempt,
@@ -19,6 +20,25 @@ from kaleidoscope.library.service.attempts import (
     reprocess,
     retry_due,
     time_out,
+)
+from kaleidoscope.library.service.copies import (
+    Original,
+    Target,
+    copies_total,
+    copy_pending,
+    count_pending,
+    current_target,
+    forget_copies,
+    forget_derivatives,
+    has_pending,
+    inventory,
+    mark_of,
+    put_back,
+    relocate,
+    store,
+    unwanted_copies,
+    use_target,
+    verify_copies,
 )
 from kaleidoscope.library.service.curation import curate
 from kaleidoscope.library.service.custody import (
@@ -37,18 +57,26 @@ from kaleidoscope.library.service.dates import (
     corrections,
     date_assets,
     doubtful_dates,
+    file_corrected,
     photo_dates,
     preview_shift,
+    preview_zone,
     read_shift,
     reader,
     set_date,
+    set_zone,
     shift,
     task,
     tell,
     undated,
     undo_correction,
 )
-from kaleidoscope.library.service.derivatives import Derivative, derivative, thumbnail_pending
+from kaleidoscope.library.service.derivatives import (
+    Derivative,
+    derivative,
+    sweep_derivatives,
+    thumbnail_pending,
+)
 from kaleidoscope.library.service.figures import (
     errors_by_message,
     errors_state,
@@ -57,6 +85,7 @@ from kaleidoscope.library.service.figures import (
     photos_with_errors,
     try_again,
 )
+from kaleidoscope.library.service.geocoding import geocode_pending, place_of
 from kaleidoscope.library.service.hashing import hash_pending
 from kaleidoscope.library.service.history import Happened, history, note
 from kaleidoscope.library.service.ledger import (
@@ -74,8 +103,16 @@ from kaleidoscope.library.service.ledger import (
     stream,
     stuck,
 )
-from kaleidoscope.library.service.places import geocode_pending, place
+from kaleidoscope.library.service.places import (
+    count_anew,
+    decide,
+    guard,
+    know_place,
+    places,
+    watch,
+)
 from kaleidoscope.library.service.planning import owned
+from kaleidoscope.library.service.rebuild import Rebuilt, rebuild
 from kaleidoscope.library.service.receiving import (
     Candidate,
     Parcel,
@@ -93,23 +130,29 @@ from kaleidoscope.library.service.registration import (
     plan,
     register,
 )
+from kaleidoscope.library.service.scrubbing import count_damaged, damaged, heal, scrub, scrub_some
 
 __all__ = [
     "SAMPLE",
+    "Alarm",
     "Candidate",
     "Derivative",
     "Happened",
     "Held",
     "Identity",
+    "Original",
     "Outcome",
     "Parcel",
     "Plan",
+    "Rebuilt",
     "Received",
     "Refused",
     "Registered",
     "ScannedFile",
     "SetAside",
+    "Target",
     "Work",
+    "alarms",
     "attempt_result",
     "attempts",
     "begin_attempt",
@@ -118,11 +161,19 @@ __all__ = [
     "cameras",
     "change_status",
     "children",
+    "copies_total",
+    "copy_pending",
     "corrections",
+    "count_anew",
+    "count_damaged",
     "count_known",
+    "count_pending",
     "counts",
     "curate",
+    "current_target",
+    "damaged",
     "date_assets",
+    "decide",
     "derivative",
     "doubtful_dates",
     "errors_by_message",
@@ -130,16 +181,25 @@ __all__ = [
     "fail",
     "failed",
     "figures",
+    "file_corrected",
     "filed_since",
     "finish",
     "folders",
+    "forget_copies",
+    "forget_derivatives",
     "geocode_pending",
     "get",
     "get_many",
+    "guard",
+    "has_pending",
     "hash_pending",
+    "heal",
     "history",
+    "inventory",
+    "know_place",
     "latest",
     "lock",
+    "mark_of",
     "modified_at",
     "new_attempt",
     "note",
@@ -150,26 +210,36 @@ __all__ = [
     "photo_dates",
     "photo_ids",
     "photos_with_errors",
-    "place",
+    "place_of",
+    "places",
     "plan",
     "preview_shift",
+    "preview_zone",
+    "put_back",
     "read",
     "read_shift",
     "reader",
+    "rebuild",
     "refile",
     "register",
+    "relocate",
     "remove_empty",
     "reprocess",
     "resume",
     "retry",
     "retry_due",
     "sample_hash",
+    "scrub",
+    "scrub_some",
     "set_aside",
     "set_date",
     "set_person_ids",
+    "set_zone",
     "shift",
+    "store",
     "stream",
     "stuck",
+    "sweep_derivatives",
     "take_in",
     "task",
     "tell",
@@ -178,4 +248,8 @@ __all__ = [
     "try_again",
     "undated",
     "undo_correction",
+    "unwanted_copies",
+    "use_target",
+    "verify_copies",
+    "watch",
 ]

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.errors import Conflict
 from kaleidoscope.library.outside import derivatives as disk
-from kaleidoscope.library.queries import derivatives, history, places
+from kaleidoscope.library.queries import derivatives, geocoding, history
 from kaleidoscope.library.schemas import Photo, Retryable
 from kaleidoscope.library.service.attempts import reprocess
 from kaleidoscope.library.service.ledger import get
@@ -39,7 +39,7 @@ async def _geocode(session: AsyncSession, photo: Photo, what: str) -> None:
         raise Conflict(
             f"photo {photo.photo_id} has no position to be named", photo_id=photo.photo_id
         )
-    await places.undo(session, photo.photo_id)
+    await geocoding.undo(session, photo.photo_id)
     await history.due_now(session, photo.photo_id, what)
 
 

@@ -373,7 +373,7 @@ async def _record_bare(
             return await _write(session, [one])
     except (DataError, IntegrityError) as again:
         cause = f"the ledger refuses it: {str(again.orig).splitlines()[0]}"
-        return [], {move.move_id: Setback("target", cause)}
+        return [], {move.move_id: Setback("refused", cause)}
 
 
 async def _write(
@@ -426,6 +426,7 @@ async def _write_new(
     found = await rows.insert_assets(session, [laid[n] for n in new], firsts)
     by_path = {m.target: n for n, m in new.items()}
     photos = {by_path[row.path]: row.photo_id for row in found}
+    await rows.insert_candidates(session, photos)
     late = [
         Hashed(photos[n], m.size, planning.time_of(m.facts or {}), m.file_hash)
         for n, m in new.items()
@@ -578,7 +579,8 @@ async def _amended(db: Database, move: Move, now: Identity) -> Move:
     if "trouble" in content:
         return move
     async with db.transaction() as session:
-        if move.kind in ("file", "refile") and move.photo_id is not None:
+        is_new = content["file_hash"] != move.file_hash  # else only the device has another number
+        if is_new and move.kind in ("file", "refile") and move.photo_id is not None:
             await _write_amended(session, move, now, content)
         await rows.amend(session, move.move_id, str(now), now.size, content["file_hash"])
     return replace(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -25,6 +25,7 @@ from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.ids import PhotoId
 from kaleidoscope.library.queries import dates as rows
 from kaleidoscope.library.queries.dates import Dated, Meant, Undated
+from kaleidoscope.library.queries.history import close_problems
 from kaleidoscope.library.rules import dates as rules
 from kaleidoscope.library.rules import names
 from kaleidoscope.library.rules.dates import Candidate, Chosen
@@ -35,11 +36,13 @@ from kaleidoscope.library.schemas import (
     DateCandidate,
     DoubtfulDate,
     DoubtfulDates,
+    Photo,
     PhotoDates,
     ShiftPreview,
 )
+from kaleidoscope.library.service.custody import Outcome, refile
 from kaleidoscope.library.service.history import Happened, note
-from kaleidoscope.library.service.ledger import get
+from kaleidoscope.library.service.ledger import get, get_many
 from kaleidoscope.library.settings import LibrarySettings
 from kaleidoscope.ml.pool import Pool
 
@@ -282,6 +285,36 @@ async def shift(
     return await _correct(session, "shift", by, criteria, changes)
 
 
+async def preview_zone(
+    session: AsyncSession,
+    zone: str,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> ShiftPreview:
+    """What `set_zone` would do; raises as that does."""
+    return _preview(await _in_zone(session, zone, since, until, held=False))
+
+
+async def set_zone(
+    session: AsyncSession,
+    zone: str,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Correction:
+    """Say where that was taken whose date is known in UTC alone: videos without a position.
+
+    `since` and `until` (exclusive) in UTC. Raises `Invalid` for no zone, `NotFound` where there is
+    nothing of the kind.
+    """
+    changes = await _in_zone(session, zone, since, until, held=True)
+    criteria = {
+        "zone": zone,
+        "from": since and since.isoformat(),
+        "to": until and until.isoformat(),
+    }
+    return await _correct(session, "set", None, criteria, changes)
+
+
 async def set_date(
     session: AsyncSession, photo_id: int, at: datetime, offset: timedelta | None = None
 ) -> Correction:
@@ -336,6 +369,38 @@ async def corrections(
 def read_shift(written: str) -> timedelta | None:
     """A shift of a clock as people write it (+1h30m, -2d); None: it is none."""
     return rules.read_shift(written)
+
+
+async def file_corrected(db: Database) -> dict[str, int]:
+    """File originals anew whose day a correction has changed; answers how it went.
+
+    What cannot be moved is noted, and tried again when its time has come.
+    """
+    done = {"filed": 0, "left": 0}
+    after = 0
+    while True:
+        async with db.transaction() as session:
+            waiting = await rows.to_be_filed(session, after, AT_ONCE)
+        if not waiting:
+            return {what: number for what, number in done.items() if number}
+        after = waiting[-1]
+        outcomes = await refile(db, waiting)
+        left = {outcome.path: outcome for outcome in outcomes if outcome.what == "left"}
+        async with db.transaction() as session:
+            photos = await get_many(session, waiting)
+            filed = [p.photo_id for p in photos if p.path not in left]
+            await rows.filed(session, filed)
+            await close_problems(session, [(photo_id, "filed") for photo_id in filed])
+            await note(session, [_not_filed(p, left[p.path]) for p in photos if p.path in left])
+        done["filed"] += sum(outcome.what == "refiled" for outcome in outcomes)
+        done["left"] += len(waiting) - len(filed)
+
+
+def _not_filed(photo: Photo, outcome: Outcome) -> Happened:
+    error = f"{photo.path}: {outcome.cause or 'cannot be moved'}"
+    return Happened(
+        photo.photo_id, "filed", "failed", error=error, code=outcome.kind or "not-moved"
+    )
 
 
 def camera_name(make: str | None, model: str | None) -> str | None:
@@ -412,6 +477,38 @@ async def _shifted(
                 before=row.captured_at,
                 after=after,
                 offset=row.captured_offset,
+            )
+        )
+    return changes
+
+
+async def _in_zone(
+    session: AsyncSession,
+    zone: str,
+    since: datetime | None,
+    until: datetime | None,
+    *,
+    held: bool,
+) -> list[CorrectedPhoto]:
+    try:
+        there = ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise Invalid(
+            f"{zone} is no time zone", hint="name one as Europe/Berlin or America/New_York"
+        ) from error
+    found = await rows.told_in_utc(session, since, until, held=held)
+    if not found:
+        raise NotFound("no date is known in UTC alone")
+    changes = []
+    for row in found:
+        at, offset = rules.local(row.captured_at, there)
+        changes.append(
+            CorrectedPhoto(
+                photo_id=row.photo_id,
+                path=row.path,
+                before=row.captured_at,
+                after=at,
+                offset=offset,
             )
         )
     return changes

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
+from kaleidoscope.kernel import clock
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import KaleidoscopeError, NotFound, UnreadableMedia
 from kaleidoscope.kernel.settings import load
@@ -56,6 +57,23 @@ async def thumbnail_pending(db: Database) -> dict[str, int]:
     return {what: number for what, number in done.items() if number}
 
 
+async def sweep_derivatives(db: Database, shard: int | None = None) -> dict[str, int]:
+    """Remove derivatives of contents that no asset has any more; answers how many contents.
+
+    Of one part of the folder, by default that of the present hour.
+    """
+    if shard is None:
+        shard = int(clock.now().timestamp() // 3600) % disk.SHARDS
+    found = await asyncio.to_thread(disk.old_ones, shard)
+    if not found:
+        return {}
+    async with db.transaction() as session:
+        gone = await rows.unknown(session, list(found))
+    for file_hash in gone:
+        await asyncio.to_thread(disk.forget, file_hash)
+    return {"removed": len(gone)} if gone else {}
+
+
 async def derivative(db: Database, photo_id: int, kind: Kind) -> Derivative:
     """An asset's thumbnail or preview, made now where it is missing.
 
@@ -73,6 +91,8 @@ async def derivative(db: Database, photo_id: int, kind: Kind) -> Derivative:
                 raise NotFound("the file has changed since it was scanned")
         path = disk.path_of(asset.file_hash, kind)
         if not await asyncio.to_thread(path.is_file):
+            if asset.waits_for is not None:
+                raise NotFound(asset.waits_for)
             await _make_now(db, asset)
     except disk.StorageProblem:
         raise

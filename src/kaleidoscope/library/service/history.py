@@ -89,29 +89,41 @@ async def note(session: AsyncSession, events: Sequence[Happened]) -> None:
 async def history(session: AsyncSession, photo_id: int) -> History:
     """Everything that is known to have happened to an asset, the oldest first."""
     photo = await get(session, photo_id)
-    noted = [
-        HistoryEvent.model_validate(dict(row._mapping))
-        for found in (
-            await rows.events(session, photo_id),
-            await rows.recognitions(session, photo_id),
-        )
-        for row in found
-    ]
-    told = {event.what for event in noted if event.outcome == "ok"}
-    noted += [
-        HistoryEvent(at=at, what=what, outcome="ok")
-        for what, at in _by_the_ledger(photo).items()
-        if at is not None and what not in told
-    ]
-    noted.sort(key=lambda event: event.at)
+    order = {what: n for n, what in enumerate(get_args(What))}
+    events = sorted(
+        await _events(session, photo), key=lambda event: (event.at, order.get(event.what, 0))
+    )
     open_problems = {row.what: row for row in await rows.problems(session, photo_id)}
     return History(
         photo_id=photo.photo_id,
         path=photo.path,
         has_errors=photo.has_errors,
         error_message=photo.error_message,
-        events=_counted(noted, open_problems),
+        events=_counted(events, open_problems),
     )
+
+
+async def _events(session: AsyncSession, photo: Photo) -> list[HistoryEvent]:
+    """What was noted, what recognition and custody tell, and what only the ledger knows."""
+    found = [
+        HistoryEvent.model_validate(dict(row._mapping))
+        for table in (rows.events, rows.recognitions)
+        for row in await table(session, photo.photo_id)
+    ]
+    told = {event.what for event in found if event.outcome == "ok" or event.what == "missing"}
+    moves = await rows.moves(session, photo.photo_id)
+    found += [
+        HistoryEvent.model_validate(dict(row._mapping)) for row in moves if row.what not in told
+    ]
+    known = _by_the_ledger(photo)
+    if moves and moves[0].planned_at < photo.ingested_at:  # custody plans what it has hashed
+        known["received"] = known["hashed"] = moves[0].planned_at
+    found += [
+        HistoryEvent(at=at, what=what, outcome="ok")
+        for what, at in known.items()
+        if at is not None and what not in told
+    ]
+    return found
 
 
 def _by_the_ledger(photo: Photo) -> dict[str, datetime | None]:

@@ -1,57 +1,272 @@
-"""Place names for positions, from an offline gazetteer, in the background."""
+"""The circuit breaker: a place that vanishes is frozen and a person decides; a file that vanishes
+is marked missing, and found again wherever it turns up.
+
+Nothing here deletes anything, on the disk or in the ledger.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Literal
+
+import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.db import Database
-from kaleidoscope.library.outside import gazetteer
+from kaleidoscope.kernel.errors import Conflict, NotFound
+from kaleidoscope.kernel.paths import to_text
+from kaleidoscope.kernel.settings import data_dir, load
+from kaleidoscope.library.outside import places as disk
 from kaleidoscope.library.queries import places as rows
-from kaleidoscope.library.schemas import Place
+from kaleidoscope.library.queries.places import Place
+from kaleidoscope.library.rules import places as rules
+from kaleidoscope.library.schemas import Decision, PlaceView
 from kaleidoscope.library.service.history import Happened, note
-from kaleidoscope.library.service.ledger import get
-from kaleidoscope.ml.pool import Pool
+from kaleidoscope.library.settings import LibrarySettings
+
+log = structlog.get_logger(__name__)
 
 AT_ONCE = 1000
-MEMORY, SECONDS = 1024, 120.0
+FROZEN_AGAIN_AFTER = timedelta(minutes=10)  # until a frozen place's files are looked for anew
 
 
-async def geocode_pending(db: Database) -> dict[str, int]:
-    """Name every position that has no name yet; answers how many, and how many are nowhere."""
-    done = {"geocoded": 0, "nowhere": 0}
+async def know_place(
+    session: AsyncSession, path: str, kind: Literal["folder", "originals"] = "folder"
+) -> None:
+    """Watch a folder from now on, unless it lies in one that is watched."""
+    await rows.know(session, path, kind)
+
+
+async def places(session: AsyncSession) -> list[PlaceView]:
+    """The known places, with how many of the ledger's files are there and missing."""
+    counts = await rows.counts(session)
+    return [
+        PlaceView(
+            **{
+                name: getattr(place, name)
+                for name in PlaceView.model_fields
+                if hasattr(place, name)
+            },
+            assets=sum(counts.get(place.place_id, (0, 0))),
+            missing=counts.get(place.place_id, (0, 0))[1],
+        )
+        for place in await rows.all_places(session)
+    ]
+
+
+async def decide(session: AsyncSession, place_id: int, decision: Decision) -> PlaceView:
+    """What a person says of a frozen place.
+
+    `wait`: it will come back, leave everything. `accept-missing`: what is gone is gone, and the
+    place is well as it is now; its files are looked for within a minute, and marked missing.
+    """
+    place = await rows.hold(session, place_id)
+    if place is None:
+        raise NotFound(f"there is no place {place_id}", place_id=place_id)
+    if place.frozen_at is None:
+        raise Conflict(f"{place.path} is not frozen: there is nothing to decide", path=place.path)
+    await rows.decide(session, place_id, decision)
+    await rows.count_anew(session, [place_id])
+    return next(p for p in await places(session) if p.place_id == place_id)
+
+
+async def watch(db: Database) -> dict[str, int]:
+    """Look at every known place, and for the files of those whose turn it is.
+
+    Answers how many files are newly missing and found again, and how many places are frozen.
+    """
     async with db.transaction() as session:
-        assets = await rows.pending(session, AT_ONCE)
-    if not assets:
-        return {}
-    work = "kaleidoscope.library.outside.gazetteer:find"
-    async with Pool(work, size=1, memory=MEMORY, seconds=SECONDS) as pool:
-        while assets:
-            points = [[a.location["lat"], a.location["lon"]] for a in assets]
-            places = await pool.run(points, name="the gazetteer")
-            async with db.transaction() as session:
-                found = list(zip(assets, places, strict=True))
-                written = set(await rows.write(session, found, gazetteer.source()))
-                named = {a.photo_id: place for a, place in found if a.photo_id in written}
-                await note(session, [_event(photo_id, place) for photo_id, place in named.items()])
-                assets = await rows.pending(session, AT_ONCE)
-            done["geocoded"] += sum(place is not None for place in named.values())
-            done["nowhere"] += sum(place is None for place in named.values())
+        known = await rows.all_places(session)
+        due = [place for place in known if await rows.is_due(session, place.place_id, _age(place))]
+    if due or not known:
+        await _know_more(db)
+        async with db.transaction() as session:
+            known = await rows.all_places(session)
+    done = {"missing": 0, "found": 0, "frozen": 0}
+    for place in known:
+        for what, number in (await _look_after(db, place)).items():
+            done[what] += number
+    if due:
+        done["found"] += await _reunite(db)
     return {what: number for what, number in done.items() if number}
 
 
-async def place(session: AsyncSession, photo_id: int) -> Place:
-    """Where an asset was taken, by name, with who is to be thanked for the name."""
-    photo = await get(session, photo_id)
-    found = await rows.one(session, photo_id)
-    return Place(
-        photo_id=photo.photo_id,
-        location=photo.location,
-        geocoded_at=photo.geocoded_at,
-        attribution=gazetteer.ATTRIBUTION,
-        **(found._asdict() if found else {}),
-    )
+async def guard(db: Database, folder: str) -> str | None:
+    """Why a folder should not be scanned now: it is, or lies in, a place that is not itself.
+
+    Such a place is frozen by this, as is one below the folder.
+    """
+    async with db.transaction() as session:
+        known = await rows.all_places(session)
+    refusal = None
+    for place in known:
+        holds, held = _is_below(folder, place.path), _is_below(place.path, folder)
+        if not holds and not held:
+            continue
+        why = await _unwell(db, place)
+        if why is not None and place.decision != "accept-missing":
+            await _freeze(db, place, why, counted=False)
+            refusal = f"{place.path} is frozen: {why}" if holds else refusal
+    return refusal
 
 
-def _event(photo_id: int, place: dict[str, object] | None) -> Happened:
-    detail = {key: (place or {}).get(key) for key in ("city", "region", "country")}
-    return Happened(photo_id, "geocoded", detail=detail)
+async def count_anew(session: AsyncSession, folder: str) -> None:
+    """Have the files at and around a folder looked for within a minute: it was just scanned."""
+    near = [
+        place.place_id
+        for place in await rows.all_places(session)
+        if _is_below(folder, place.path) or _is_below(place.path, folder)
+    ]
+    await rows.count_anew(session, near)
+
+
+# -- one place
+
+
+async def _look_after(db: Database, place: Place) -> dict[str, int]:
+    accepted = place.frozen_at is not None and place.decision == "accept-missing"
+    why = await _unwell(db, place)
+    if why is not None and not accepted:
+        await _freeze(db, place, why, counted=False)
+        return {"frozen": 1}
+    async with db.transaction() as session:
+        is_due = await rows.is_due(session, place.place_id, _age(place))
+        if not is_due and place.frozen_at is None:
+            await rows.thaw(session, place.place_id, await _device(place), counted=False)
+    if not is_due:
+        return {"frozen": 1} if place.frozen_at is not None else {}
+    gone, back, there = await _count(db, place)
+    why = rules.too_many(len(gone), there, load(LibrarySettings)) or await _unwell(db, place)
+    if why is not None and not accepted:
+        await _freeze(db, place, why, counted=True)
+        return {"frozen": 1}
+    return await _settle(db, place, gone, back)
+
+
+def _age(place: Place) -> timedelta:
+    """After what time a place's files are looked for again."""
+    usual = timedelta(hours=load(LibrarySettings).presence_hours)
+    return usual if place.frozen_at is None else min(usual, FROZEN_AGAIN_AFTER)
+
+
+async def _settle(
+    db: Database, place: Place, gone: dict[int, str], back: Sequence[int]
+) -> dict[str, int]:
+    """What is gone is missing, what is back is not, and the place is well."""
+    missing: list[int] = []
+    for portion in _portions(list(gone)):
+        async with db.transaction() as session:
+            marked = await rows.mark_missing(session, portion)
+            await note(session, [_is_missing(i, gone[i]) for i in marked])
+        missing += marked
+    found: list[int] = []
+    for portion in _portions(list(back)):
+        async with db.transaction() as session:
+            marked = await rows.mark_found(session, portion)
+            await note(session, [Happened(photo_id, "found-again") for photo_id in marked])
+        found += marked
+    async with db.transaction() as session:
+        await rows.thaw(session, place.place_id, await _device(place), counted=True)
+    if place.frozen_at is not None:
+        log.info("the place is well again", path=place.path, missing=len(missing))
+    return {"missing": len(missing), "found": len(found)}
+
+
+async def _count(db: Database, place: Place) -> tuple[dict[int, str], list[int], int]:
+    """Files that were there and are gone, each with its path; files that were missing and are
+    there; and how many were there. A file of which the system does not say is not gone."""
+    gone: dict[int, str] = {}
+    back: list[int] = []
+    after = there = 0
+    while True:
+        async with db.transaction() as session:
+            files = await rows.files(session, place.place_id, after, AT_ONCE)
+        if not files:
+            return gone, back, there
+        after = files[-1].photo_id
+        states = await asyncio.to_thread(disk.state_of_files, [file.path for file in files])
+        for file, state in zip(files, states, strict=True):
+            there += not file.missing
+            if state == "gone" and not file.missing:
+                gone[file.photo_id] = file.path
+            elif state == "there" and file.missing:
+                back.append(file.photo_id)
+
+
+async def _unwell(db: Database, place: Place) -> str | None:
+    """Why a place is not itself; its files are counted only when it looks like that."""
+    seen = await asyncio.to_thread(disk.look_at, place.path)
+    if rules.unwell(seen, place.device, 1) is None:
+        return None
+    async with db.transaction() as session:
+        counts = await rows.counts(session)
+    return rules.unwell(seen, place.device, counts.get(place.place_id, (0, 0))[0])
+
+
+async def _device(place: Place) -> str | None:
+    return (await asyncio.to_thread(disk.look_at, place.path)).device
+
+
+async def _freeze(db: Database, place: Place, why: str, *, counted: bool) -> None:
+    async with db.transaction() as session:
+        await rows.freeze(session, place.place_id, why, counted)
+    if place.frozen_at is None:
+        log.error("frozen: nothing in it is marked missing", path=place.path, because=why)
+
+
+# -- more than one
+
+
+async def _know_more(db: Database) -> None:
+    """The inbox's originals, and what is mounted below the places that are known."""
+    originals = to_text(data_dir() / "Storage" / "Originals")
+    async with db.transaction() as session:
+        if await rows.has_files(session, originals):
+            await rows.know(session, originals, "originals")
+        known = [place.path for place in await rows.all_places(session) if place.kind != "mount"]
+    below = {mount for path in known for mount in await asyncio.to_thread(disk.mounts_below, path)}
+    for mount in sorted(below - set(known)):
+        async with db.transaction() as session:
+            if await rows.has_files(session, mount):
+                await rows.know(session, mount, "mount")
+
+
+async def _reunite(db: Database) -> int:
+    """Missing files whose content lies elsewhere: the asset lies there from now on."""
+    total = 0
+    while True:
+        async with db.transaction() as session:
+            moved = await rows.reunite(session, AT_ONCE)
+            await note(
+                session,
+                [
+                    event
+                    for row in moved
+                    for event in (
+                        _found(row.photo_id, row.before, row.path),
+                        _is_missing(row.other, row.before),
+                    )
+                ],
+            )
+        total += len(moved)
+        if not moved:
+            return total
+
+
+def _found(photo_id: int, before: str, now: str) -> Happened:
+    return Happened(photo_id, "found-again", detail={"from": before, "to": now})
+
+
+def _is_missing(photo_id: int, path: str) -> Happened:
+    error = f"the file is gone: {path}"
+    return Happened(photo_id, "missing", "failed", error=error, code="missing", permanent=True)
+
+
+def _portions(ids: list[int]) -> list[list[int]]:
+    return [ids[i : i + AT_ONCE] for i in range(0, len(ids), AT_ONCE)]
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -15,7 +15,7 @@ from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.paths import to_bytes, to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.models import MAX_PATH_BYTES
-from kaleidoscope.library.outside.custody import is_free, look, same_content
+from kaleidoscope.library.outside.custody import Identity, is_free, look, same_content
 from kaleidoscope.library.queries import custody as rows
 from kaleidoscope.library.queries import files as ledger
 from kaleidoscope.library.queries.custody import First, Plan
@@ -29,7 +29,9 @@ from kaleidoscope.library.settings import LibrarySettings
 NO_MEDIA = "it is neither a photo nor a video"
 EMPTY = "it is empty"
 ALONE = "there is no photo that it tells about"
-_LONG = f"the path is too long: {MAX_PATH_BYTES} bytes are possible"
+WAITS = "it waits for a companion that is still being written"
+WAITS_FOR_PHOTO = "it waits for its photo, which cannot be filed"
+LONG = f"the path is too long: {MAX_PATH_BYTES} bytes are possible"
 APART = timedelta(days=1)  # files that look like companions by name, and were taken farther apart
 FOUND = (
     "width",
@@ -195,7 +197,8 @@ def facts_of(file: Received) -> dict[str, Any]:
 
 def bare_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The least that makes a row, of a file whose facts the database refuses."""
-    kept = ("sample_hash", "media_type", "modified_at", "captured_at", "captured_at_source")
+    kept = ("sample_hash", "media_type", "modified_at", "captured_at", "captured_at_source",
+            "captured_at_confidence")  # fmt: skip
     return {name: facts.get(name) for name in kept}
 
 
@@ -220,12 +223,15 @@ def chosen_date(file: Received) -> Chosen:
 # -- what the ledger has
 
 
-async def _firsts(db: Database, media: Sequence[Received]) -> tuple[dict[str, First], set[int]]:
-    """The first assets with these contents, and which of them lie where the ledger says."""
+async def _firsts(
+    db: Database, media: Sequence[Received]
+) -> tuple[dict[str, First], dict[int, Identity]]:
+    """The first assets with these contents, and what lies where the ledger says."""
     async with db.transaction() as session:
         found = await rows.firsts(session, {f.file_hash for f in media})
         fresh = [f for f in media if f.file_hash not in found]
         elders = await ledger.lookalikes(session, fresh) if fresh else []
+        elders += await ledger.known(session, [f.path for f in fresh])  # an inbox indexed in place
     unhashed = [elder for elder in elders if elder.file_hash is None]
     if unhashed:  # indexed in place, and not hashed yet: now that decides something
         await hash_elders(db, unhashed)
@@ -235,8 +241,12 @@ async def _firsts(db: Database, media: Sequence[Received]) -> tuple[dict[str, Fi
     return found, lying
 
 
-def _lying(firsts: Iterable[First]) -> set[int]:
-    return {f.photo_id for f in firsts if (there := look(f.path)) and there.size == f.size}
+def _lying(firsts: Iterable[First]) -> dict[int, Identity]:
+    return {
+        f.photo_id: there
+        for f in firsts
+        if (there := look(f.path)) is not None and there.size == f.size
+    }
 
 
 async def owned(db: Database, sidecars: Sequence[Received]) -> set[str]:
@@ -276,7 +286,7 @@ class _Planner:
         self,
         inbox: str,
         firsts: Mapping[str, First],
-        lying: set[int],
+        lying: Mapping[int, Identity],
         owners: Mapping[str, Any],
     ) -> None:
         settings = load(LibrarySettings)
@@ -321,14 +331,21 @@ class _Planner:
         """What is to be filed, and what the ledger or an earlier file of the batch has."""
         filed, copies = [], []
         for file in media:
-            first = self._firsts.get(file.file_hash)
-            known = first is not None and first.photo_id in self._lying
-            if known or file.file_hash in self._claimed:
+            if self._is_known(file) or file.file_hash in self._claimed:
                 copies.append(file)
             else:
                 self._claimed.add(file.file_hash)
                 filed.append(file)
         return filed, copies
+
+    def _is_known(self, file: Received) -> bool:
+        """Whether the ledger's first copy is there, and another file than this very one.
+
+        Of an inbox that was indexed in place the first copy is what lies in it: it is filed.
+        """
+        first = self._firsts.get(file.file_hash)
+        there = self._lying.get(first.photo_id) if first else None
+        return there is not None and not there.is_same_file(file.identity)
 
     def _filed(
         self, leader: Received, files: Sequence[Received], group: UUID | None
@@ -489,7 +506,7 @@ async def _with_names(db: Database, bundles: Sequence[_Bundle]) -> tuple[list[Pl
             if wish.plan.how == "remove":
                 plans.append(wish.plan)
             elif len(target.encode()) > MAX_PATH_BYTES:
-                hopeless.append(Left(wish.plan.source, "path-too-long", _LONG))
+                hopeless.append(Left(wish.plan.source, "path-too-long", LONG))
             else:
                 plans.append(replace(wish.plan, target=target))
     return plans, hopeless
@@ -512,13 +529,16 @@ def _number(
 def _staying(parcel: Parcel) -> list[Left]:
     """What of a parcel cannot go now. Where one file is still being written, the others wait."""
     if any(f.trouble and f.trouble[0] == "busy" for f in parcel.files):
-        return [Left(f.path, *(f.trouble or ("busy", _WAITS))) for f in parcel.files]
+        return [Left(f.path, *(f.trouble or ("busy", WAITS))) for f in parcel.files]
     left = [Left(f.path, *f.trouble) for f in parcel.files if f.trouble]
-    long = [f for f in parcel.files if not f.trouble and len(f.path.encode()) > MAX_PATH_BYTES]
-    return left + [Left(f.path, "path-too-long", _LONG) for f in long]
-
-
-_WAITS = "it waits for a companion that is still being written"
+    good = [f for f in parcel.files if not f.trouble]
+    long = [f for f in good if len(f.path.encode()) > MAX_PATH_BYTES]
+    left += [Left(f.path, "path-too-long", LONG) for f in long]
+    stay = {one.path for one in left}
+    if any(f.path in stay and not f.named.is_sidecar for f in parcel.files):
+        sidecars = [f for f in good if f.named.is_sidecar and f.path not in stay]
+        left += [Left(f.path, "busy", WAITS_FOR_PHOTO) for f in sidecars]
+    return left
 
 
 # -- what the database can hold

@@ -8,14 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
+from zoneinfo import ZoneInfo
 
+from kaleidoscope.kernel.clock import now
 from kaleidoscope.kernel.errors import KaleidoscopeError, Unavailable
 from kaleidoscope.kernel.paths import to_bytes
+from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.outside.custody import Identity
 from kaleidoscope.library.outside.examine import names, read_content
-from kaleidoscope.library.rules import companions
+from kaleidoscope.library.rules import companions, dates
 from kaleidoscope.library.rules.companions import Named
+from kaleidoscope.library.rules.names import outer_candidates
 from kaleidoscope.library.schemas import MediaType
+from kaleidoscope.library.settings import LibrarySettings
 from kaleidoscope.ml.pool import Pool
 
 FILES_AT_ONCE = 32  # in one hand-over to a child
@@ -122,6 +127,7 @@ def _task(file: Received, parcel: Parcel) -> dict[str, Any]:
         "mime_type": file.mime_type,
         "media_type": file.media_type,
         "sidecars": told_by,
+        "zone": load(LibrarySettings).home_zone,
         "tells": not file.named.is_sidecar,
         "hash": True,
     }
@@ -172,8 +178,13 @@ async def _read_large(work: Work, task: dict[str, Any]) -> dict[str, Any]:
 async def _read_without(task: dict[str, Any], error: str) -> dict[str, Any]:
     """A file that decoders die of: its content is as dear as any, and its time is known."""
     content = await asyncio.to_thread(read_content, task["path"], Identity.parse(task["identity"]))
+    if "trouble" in content:
+        return content
+    zone = ZoneInfo(task["zone"]) if task["zone"] else None
+    outer = outer_candidates(task["name"], content["modified_at"], zone)
+    told = [dates.to_plain(c) for c in outer if dates.possible(c.at, now())]
     kinds = {"mime_type": task["mime_type"], "media_type": task["media_type"]}
-    return {**content, **kinds, "metadata": {"error": error}}
+    return {**content, **kinds, "metadata": {"candidates": told, "error": error}}
 
 
 def _with(file: Received, found: Mapping[str, Any]) -> Received:

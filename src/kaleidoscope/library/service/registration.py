@@ -14,10 +14,11 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.paths import is_utf8, to_bytes
 from kaleidoscope.library.ids import PhotoId
 from kaleidoscope.library.models import MAX_PATH_BYTES
 from kaleidoscope.library.outside.files import FileProblem
-from kaleidoscope.library.queries import attempts, hashes
+from kaleidoscope.library.queries import attempts, hashes, places
 from kaleidoscope.library.queries import files as rows
 from kaleidoscope.library.queries.files import Known
 from kaleidoscope.library.queries.hashes import Hashed
@@ -25,6 +26,7 @@ from kaleidoscope.library.rules import ledger as rules
 from kaleidoscope.library.schemas import MediaType
 from kaleidoscope.library.service.attempts import request
 from kaleidoscope.library.service.hashing import hash_all, settle
+from kaleidoscope.library.service.history import Happened, note
 
 Outcome = Literal["new", "known", "changed", "duplicate"]
 
@@ -114,6 +116,8 @@ async def register(session: AsyncSession, files: Sequence[ScannedFile]) -> list[
         await hashes.lock(session)  # before any row, as everybody who settles hashes does
     known = await rows.known(session, list(by_path))
     fresh = by_path.keys() - {k.path for k in known}
+    moved = await _found_elsewhere(session, [by_path[path] for path in sorted(fresh)])
+    fresh -= moved.keys()
     inserted = await rows.insert(session, [by_path[path] for path in fresh]) if fresh else {}
     if overtaken := fresh - inserted.keys():  # by a scan of the same files
         known += await rows.known(session, list(overtaken))
@@ -129,6 +133,7 @@ async def register(session: AsyncSession, files: Sequence[ScannedFile]) -> list[
     found: dict[str, tuple[int, UUID, Outcome]] = {
         **{k.path: (k.photo_id, k.attempt_id, "known") for k in known},
         **{r.path: (r.photo_id, r.attempt_id, "changed") for r in changed},
+        **moved,
         **{
             path: (photo_id, attempt_id, "duplicate" if photo_id in duplicates else "new")
             for path, (photo_id, attempt_id) in inserted.items()
@@ -141,6 +146,31 @@ async def register(session: AsyncSession, files: Sequence[ScannedFile]) -> list[
     ]
 
 
+async def _found_elsewhere(
+    session: AsyncSession, fresh: Sequence[ScannedFile]
+) -> dict[str, tuple[int, UUID, Outcome]]:
+    """Files with the content of assets whose own file is missing: each is that asset's from now on.
+
+    It keeps its number, its faces and its names; one whose recognition has not ended is `changed`,
+    to be begun anew where it lies now.
+    """
+    contents = {f.file_hash: f for f in reversed(fresh) if f.file_hash}
+    found: dict[str, tuple[int, UUID, Outcome]] = {}
+    anew: dict[int, str] = {}
+    for asset in await places.missing_with_content(session, list(contents)) if contents else []:
+        file = contents[asset.file_hash]
+        raw = None if is_utf8(file.path) else to_bytes(file.path)
+        await places.move(session, asset.photo_id, file.path, raw, file.modified_at)
+        where = {"from": asset.path, "to": file.path}
+        await note(session, [Happened(asset.photo_id, "found-again", detail=where)])
+        found[file.path] = (asset.photo_id, asset.attempt_id, "known")
+        if asset.status != "PROCESSED":
+            anew[asset.photo_id] = file.path
+    for begun in await attempts.request(session, list(anew), anew=True) if anew else []:
+        found[begun.path] = (begun.photo_id, begun.attempt_id, "changed")
+    return found
+
+
 async def _look_again(
     session: AsyncSession, found: Mapping[str, ScannedFile], known: Sequence[Known]
 ) -> list[attempts.Requested]:
@@ -149,6 +179,7 @@ async def _look_again(
     if not unsure:
         return []
     held = await rows.hold(session, unsure)  # another scan may have been quicker
+    await note(session, [Happened(k.photo_id, "found-again") for k in held if k.missing])
     verdicts = {k.photo_id: rules.difference(found[k.path], k) for k in held}
     changed = {k.photo_id: found[k.path] for k in held if verdicts[k.photo_id] == "changed"}
     if same := {k.photo_id: found[k.path] for k in held if k.photo_id not in changed}:

@@ -99,9 +99,6 @@ COMMENT ON COLUMN asset_places.country IS 'Name of the country, in English';
 COMMENT ON COLUMN asset_places.country_code IS 'Two letters of ISO 3166';
 COMMENT ON COLUMN asset_places.distance_km IS 'From the position to the middle of the city';
 COMMENT ON COLUMN asset_places.source IS 'Which names, and which version of them';
-
-CREATE INDEX ix_media_assets_unthumbnailed ON media_assets (photo_id)
-    WHERE NOT is_thumbnailed AND file_hash IS NOT NULL;
 """
 
 # Statement by statement, so that a portion of a pass costs one UPDATE of the ledger.
@@ -159,6 +156,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(COMMENT.format("What failed: recognition while FAILED, else reading the file"))
-    op.execute("DROP INDEX ix_media_assets_unthumbnailed")
     op.execute("DROP TABLE asset_places, asset_problems, asset_events")
     op.execute("DROP FUNCTION media_assets_has_errors()")

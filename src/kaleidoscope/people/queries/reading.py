@@ -135,3 +135,24 @@ async def dump(
     )
     async for row in rows:
         yield row
+
+
+async def counts(session: AsyncSession) -> Row[Any]:
+    """How many persons live, how many of them have a name, and how many faces there are."""
+    return (
+        await session.execute(
+            sql(
+                "SELECT (SELECT count(*) FROM persons WHERE merged_into IS NULL) AS persons,"
+                " (SELECT count(*) FROM persons WHERE merged_into IS NULL"
+                "  AND display_name IS NOT NULL) AS names, (SELECT count(*) FROM faces) AS faces"
+            )
+        )
+    ).one()
+
+
+async def names(session: AsyncSession) -> dict[int, str]:
+    """The names of all who have one, by person_id."""
+    rows = await session.execute(
+        sql("SELECT id, display_name FROM persons WHERE display_name IS NOT NULL")
+    )
+    return {row.id: row.display_name for row in rows}

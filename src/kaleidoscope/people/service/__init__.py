@@ -21,7 +21,9 @@ from kaleidoscope.people.service.indexing import reindex
 from kaleidoscope.people.service.matching import find_pack
 from kaleidoscope.people.service.reading import (
     Portrait,
+    counts,
     export,
+    names,
     person,
     persons,
     photo,
@@ -33,6 +35,7 @@ __all__ = [
     "Portrait",
     "classify",
     "confirm",
+    "counts",
     "deliver",
     "dump",
     "export",
@@ -40,6 +43,7 @@ __all__ = [
     "gzipped",
     "history",
     "merge",
+    "names",
     "person",
     "persons",
     "photo",

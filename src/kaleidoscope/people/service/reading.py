@@ -119,3 +119,13 @@ async def _exported(session: AsyncSession, photos: list[Photo]) -> list[Exported
 
 def _view(face: Row[Any]) -> FaceView:
     return FaceView(**{name: face._mapping[name] for name in FaceView.model_fields})
+
+
+async def counts(session: AsyncSession) -> dict[str, int]:
+    """How many persons, names and faces there are."""
+    return dict((await reading.counts(session))._mapping)
+
+
+async def names(session: AsyncSession) -> dict[int, str]:
+    """The names of all who have one, by person_id."""
+    return await reading.names(session)

@@ -1,0 +1,100 @@
+"""Places as the system shows them: are they there, on which device, what is mounted below."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from kaleidoscope.kernel.paths import to_bytes, to_text
+from kaleidoscope.library.rules.places import Seen
+
+MOUNTS = Path("/proc/self/mountinfo")
+BY_UUID = Path("/dev/disk/by-uuid")
+GONE = (errno.ENOENT, errno.ENOTDIR)
+
+FileState = Literal["there", "gone", "unknown"]
+
+
+def look_at(path: str) -> Seen:
+    """A place, and whether anything is in it."""
+    raw = to_bytes(path)
+    try:
+        with os.scandir(raw) as entries:
+            is_empty = next(entries, None) is None
+    except OSError as error:
+        if error.errno in GONE:
+            return Seen(exists=False)
+        return Seen(exists=True, trouble=error.strerror or str(error))
+    return Seen(exists=True, is_empty=is_empty, device=device_of(raw))
+
+
+def device_of(path: bytes) -> str | None:
+    """The file system that a path lies on: "TYPE IDENTITY at MOUNT POINT".
+
+    The identity is its UUID, or what a share is called; empty where it has none that would outlast
+    a restart. None where the system tells nothing of mounts.
+    """
+    real = os.path.realpath(path)
+    holding = [mount for mount in _mounts() if _is_below(real, mount[0])]
+    if not holding:
+        return None
+    point, kind, source = max(holding, key=lambda mount: len(mount[0]))
+    name = _uuid(source) if source.startswith("/dev/") else source if ":" in source else ""
+    return f"{kind} {name} at {to_text(point)}"
+
+
+def mounts_below(path: str) -> list[str]:
+    """The mount points below a place, without itself."""
+    raw = os.path.realpath(to_bytes(path))
+    return sorted({to_text(p) for p, _, _ in _mounts() if p != raw and _is_below(p, raw)})
+
+
+def state_of_files(paths: Sequence[str]) -> list[FileState]:
+    """Of each file whether it is there; `unknown` where the system does not say."""
+    return [_state(path) for path in paths]
+
+
+def _state(path: str) -> FileState:
+    try:
+        Path(os.fsdecode(to_bytes(path))).stat()
+    except OSError as error:
+        return "gone" if error.errno in GONE else "unknown"
+    return "there"
+
+
+def _mounts() -> list[tuple[bytes, str, str]]:
+    """Mount point, type and source of everything that is mounted; the last one of a point wins."""
+    try:
+        lines = MOUNTS.read_bytes().splitlines()
+    except OSError:
+        return []
+    found = {}
+    for line in lines:
+        before, _, after = line.partition(b" - ")
+        point = _unescaped(before.split(b" ")[4])
+        kind, source = after.split(b" ")[:2]
+        found[point] = (os.fsdecode(kind), os.fsdecode(_unescaped(source)))
+    return [(point, kind, source) for point, (kind, source) in found.items()]
+
+
+def _unescaped(word: bytes) -> bytes:
+    return re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m.group(1), 8)]), word)
+
+
+def _is_below(path: bytes, folder: bytes) -> bool:
+    return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
+
+
+def _uuid(source: str) -> str:
+    device = os.path.realpath(source)
+    try:
+        for link in BY_UUID.iterdir():
+            if os.path.realpath(link) == device:
+                return f"UUID={link.name}"
+    except OSError:
+        pass
+    return ""

@@ -1,0 +1,356 @@
+"""A second copy of every original, somewhere else: made, read back, put back.
+
+A content is copied once, under a name that is settled in the ledger before its first byte is
+written; re-filing or renaming an original copies nothing again. A copy counts when it has been read
+back and had its hash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.kernel import clock
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.errors import Conflict, SettingsError
+from kaleidoscope.kernel.secrets import service_secret
+from kaleidoscope.kernel.settings import load
+from kaleidoscope.kernel.store import Store, StoreProblem, open_store
+from kaleidoscope.library.outside import originals as disk
+from kaleidoscope.library.outside.files import FileProblem
+from kaleidoscope.library.queries import copies as rows
+from kaleidoscope.library.queries.copies import Copy, Pending
+from kaleidoscope.library.rules.places import copy_location
+from kaleidoscope.library.service.history import Happened, note
+from kaleidoscope.library.settings import BackupSettings
+
+AT_ONCE = 100
+INVENTORY_AT_ONCE = 1000
+MARK = "kaleidoscope-backup.json"
+
+Progress = Callable[[int, int, str], None]
+"""Told how many files and bytes more are done, and of which file."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The second location, and the id that its mark gives it."""
+
+    store: Store
+    target_id: UUID
+
+
+@dataclass(frozen=True)
+class Original:
+    """One asset in the inventory of the backup; `location`: where its copy lies, if it has one."""
+
+    photo_id: int
+    path: str
+    original_name: str
+    size: int
+    file_hash: str | None
+    modified_at: Any
+    captured_at: Any
+    person_ids: list[int]
+    location: str | None
+
+
+def no_progress(files: int, size: int, name: str) -> None:
+    """Tell nobody."""
+
+
+def store() -> Store:
+    """The second location of the settings. Raises `SettingsError` where there is none."""
+    settings = load(BackupSettings)
+    if not settings.target:
+        raise SettingsError(
+            "no backup is set up",
+            hint='in kaleidoscope.toml: [backup] target = "/a/folder/on/another/disk"',
+        )
+    return open_store(settings.target, settings.options)
+
+
+def mark_of(place: Store) -> UUID | None:
+    """The id of a backup; None: there is none at that place."""
+    try:
+        return UUID(json.loads(place.get(MARK))["backup_id"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise StoreProblem(
+            f"{place.url}/{MARK} cannot be read", hint="is it a backup of Kaleidoscope's?"
+        ) from None
+
+
+async def use_target(db: Database, *, new: bool = False) -> Target:
+    """The second location, which is the one it was: told by the mark that lies in it.
+
+    One that was used before and has lost its mark is refused: its disk is not mounted, and copying
+    would fill another one. So is one with the mark of another installation. `new`, a person's
+    word: it is ours from now on, and everything is copied that is not in it.
+    """
+    place = store()
+    found = await asyncio.to_thread(mark_of, place)
+    async with db.transaction() as session:
+        known = await rows.targets(session)
+    # The same in every try: a first run that was killed after the mark knows it again.
+    ours = uuid5(NAMESPACE_URL, f"{service_secret()} {place.url}")
+    if found is None:
+        is_known = any(target.url == place.url for target in known)
+        if is_known and not new:
+            raise Conflict(
+                f"the backup in {place.url} is gone: is its disk not mounted?",
+                hint="mount it; or, for a new disk, `kaleidoscope backup run --new-target`",
+            )
+        found = uuid4() if is_known else ours
+        told = {"backup_id": str(found), "made_by": "Kaleidoscope", "see": "README.txt"}
+        await asyncio.to_thread(place.put, MARK, json.dumps(told, indent=1).encode())
+    elif not new and found != ours and found not in {target.target_id for target in known}:
+        raise Conflict(
+            f"{place.url} is the backup of another installation",
+            hint="choose another target; to go on with it, `kaleidoscope backup run --new-target`",
+        )
+    if not any(t.target_id == found and t.is_current and t.url == place.url for t in known):
+        async with db.transaction() as session:
+            await rows.use_target(session, found, place.url)
+    return Target(place, found)
+
+
+async def count_pending(session: AsyncSession) -> tuple[int, int]:
+    """How many originals are still to be copied, and their bytes."""
+    return await rows.count_pending(session)
+
+
+async def has_pending(session: AsyncSession) -> bool:
+    """Whether an original can be copied now."""
+    return bool(await rows.pending(session, 0, 1))
+
+
+async def copy_pending(
+    db: Database, target: Target, progress: Progress = no_progress
+) -> dict[str, int]:
+    """Copy what is not in the backup; answers how many files and bytes, and how many failed.
+
+    Raises `StoreProblem` when the second location gives way; what is done until then is done.
+    """
+    done = {"copied": 0, "bytes": 0, "known": 0, "failed": 0}
+    after = 0
+    while True:
+        async with db.transaction() as session:
+            assets = await rows.pending(session, after, AT_ONCE)
+            if not assets:
+                return done
+            wanted = {
+                a.file_hash: (a.file_hash, copy_location(a.file_hash, a.name, _day(a)), a.size)
+                for a in assets
+            }
+            planned = await rows.plan(session, target.target_id, list(wanted.values()))
+        after = assets[-1].photo_id
+        await _copy_some(db, target, assets, planned, done, progress)
+
+
+async def _copy_some(
+    db: Database,
+    target: Target,
+    assets: Sequence[Pending],
+    planned: dict[str, Copy],
+    done: dict[str, int],
+    progress: Progress,
+) -> None:
+    """Each content once, some at a time; every one that is safe is noted before the next ones."""
+    threads = load(BackupSettings).threads
+    first: dict[str, Pending] = {}
+    for asset in assets:
+        first.setdefault(asset.file_hash, asset)
+    contents = list(first.values())
+    for i in range(0, len(contents), threads):
+        portion = contents[i : i + threads]
+        began = time.monotonic()
+        outcomes = await asyncio.gather(
+            *[_copy(target.store, asset, planned[asset.file_hash]) for asset in portion],
+            return_exceptions=True,
+        )
+        took = round((time.monotonic() - began) * 1000)
+        safe = [a for a, o in zip(portion, outcomes, strict=True) if not isinstance(o, Exception)]
+        failed = [(a, o) for a, o in zip(portion, outcomes, strict=True) if _is_own_fault(o)]
+        async with db.transaction() as session:
+            ids = await rows.made(session, target.target_id, [a.file_hash for a in safe])
+            events = [Happened(photo_id, "backed-up", duration_ms=took) for photo_id in ids]
+            events += [Happened(a.photo_id, "backed-up", "failed", error=str(o)) for a, o in failed]
+            await note(session, events)
+        for asset, outcome in zip(portion, outcomes, strict=True):
+            if isinstance(outcome, BaseException) and not _is_own_fault(outcome):
+                raise outcome
+            done["failed"] += isinstance(outcome, BaseException)
+            if outcome is True:
+                done["copied"] += 1
+                done["bytes"] += asset.size
+            elif outcome is False:
+                done["known"] += 1
+            progress(1, asset.size, asset.path)
+        progress(0, 0, "")
+
+
+def _is_own_fault(outcome: object) -> bool:
+    """Whether a file could not be copied, and others can."""
+    if isinstance(outcome, StoreProblem):
+        return bool(outcome.fields.get("of_the_name"))
+    return isinstance(outcome, FileProblem)
+
+
+async def _copy(place: Store, asset: Pending, copy: Copy) -> bool:
+    """Have one content in the backup, read back; False: it was there."""
+    return await asyncio.to_thread(_copy_now, place, asset, copy)
+
+
+def _copy_now(place: Store, asset: Pending, copy: Copy) -> bool:
+    if copy.is_made:
+        return False
+    # Of a run that was killed between the copy and its row: it is read back like any other.
+    if place.size(copy.location) == copy.size and _is_right(place, copy):
+        return False
+    place.write(copy.location, disk.read_checked(asset.path, asset.file_hash))
+    if not _is_right(place, copy):
+        raise StoreProblem(
+            f"{place.url} does not give back what was written to it ({copy.location})",
+            hint="its disk or its share is not to be trusted",
+        )
+    return True
+
+
+def _is_right(place: Store, copy: Copy) -> bool:
+    try:
+        return disk.hash_of(place.read(copy.location)) == copy.file_hash
+    except FileNotFoundError:
+        return False
+
+
+def _day(asset: Pending) -> str | None:
+    return None if asset.day is None else asset.day.isoformat()
+
+
+async def verify_copies(
+    db: Database, target: Target, age: timedelta, progress: Progress = no_progress
+) -> dict[str, Any]:
+    """Read back the copies that were not within `age`; a damaged one will be made anew.
+
+    Answers how many were read, their bytes, and the places of those that are damaged.
+    """
+    began, read, size = clock.now(), 0, 0
+    damaged: list[str] = []
+    while True:
+        async with db.transaction() as session:
+            portion = await rows.to_verify(session, target.target_id, age, began, AT_ONCE)
+        if not portion:
+            return {"read": read, "bytes": size, "damaged": damaged}
+        wrong: list[Copy] = []
+        for copy in portion:
+            if not await asyncio.to_thread(_is_right, target.store, copy):
+                wrong.append(copy)
+            progress(1, copy.size, copy.location)
+        right = [copy.file_hash for copy in portion if copy not in wrong]
+        async with db.transaction() as session:
+            await rows.verified(session, target.target_id, right)
+            hashes = [c.file_hash for c in wrong]
+            ids = await rows.damaged(session, target.target_id, hashes) if wrong else []
+            error = "its copy in the backup was damaged, and is made anew"
+            await note(session, [Happened(i, "backed-up", "failed", error=error) for i in ids])
+        read += len(portion)
+        size += sum(copy.size for copy in portion)
+        damaged += [copy.location for copy in wrong]
+
+
+async def copies_total(session: AsyncSession, target_id: UUID) -> dict[str, Any]:
+    """copies, bytes, damaged ones, and when the one was read back that was so longest ago."""
+    return dict((await rows.totals(session, target_id))._mapping)
+
+
+async def current_target(session: AsyncSession) -> tuple[UUID, str] | None:
+    """Id and place of the second location that the ledger speaks of."""
+    for target in await rows.targets(session):
+        if target.is_current:
+            return target.target_id, target.url
+    return None
+
+
+async def inventory(
+    session: AsyncSession, target_id: UUID | None, after: int = 0
+) -> list[Original]:
+    """The next originals with where their copies lie, in the order of their numbers."""
+    return [
+        Original(**{**row._mapping, "person_ids": row.person_ids or []})
+        for row in await rows.inventory(session, target_id, after, INVENTORY_AT_ONCE)
+    ]
+
+
+async def unwanted_copies(session: AsyncSession, target_id: UUID) -> list[Copy]:
+    """Copies of contents that no asset has any more."""
+    return await rows.unwanted(session, target_id)
+
+
+async def forget_copies(session: AsyncSession, target_id: UUID, hashes: Sequence[str]) -> None:
+    """Copies that are being removed: nobody counts on them any more."""
+    await rows.forget(session, target_id, hashes)
+
+
+async def put_back(
+    db: Database, target: Target, progress: Progress = no_progress
+) -> dict[str, Any]:
+    """Every original that has a copy, where it was; what lies there already is left alone.
+
+    Answers how many were restored, were there, and why others could not be.
+    """
+    done: dict[str, Any] = {"restored": 0, "there": 0, "without_copy": [], "failed": {}}
+    after = 0
+    while True:
+        async with db.transaction() as session:
+            originals = await inventory(session, target.target_id, after)
+        if not originals:
+            return done
+        after = originals[-1].photo_id
+        for original in originals:
+            outcome = await asyncio.to_thread(_put_back, target.store, original)
+            if outcome in ("restored", "there"):
+                done[outcome] += 1
+            elif outcome == "without copy":
+                done["without_copy"].append(original.path)
+            else:
+                done["failed"][original.path] = outcome
+            progress(1, original.size, original.path)
+
+
+def _put_back(place: Store, original: Original) -> str:
+    """`restored`, `there`, `without copy`, or why it could not be put back."""
+    try:
+        if disk.content_hash(original.path) == original.file_hash or original.file_hash is None:
+            return "there"
+        return "another file lies there"
+    except OSError:
+        pass
+    if original.location is None or original.file_hash is None:
+        return "without copy"
+    try:
+        disk.fetch(
+            place, original.location, original.path, original.file_hash, original.modified_at
+        )
+    except FileProblem as problem:
+        return str(problem)
+    return "restored"
+
+
+async def forget_derivatives(session: AsyncSession) -> None:
+    """Thumbnails are not in the backup: after a restore each is made anew."""
+    await rows.forget_derivatives(session)
+
+
+async def relocate(session: AsyncSession, old: str, new: str) -> int:
+    """The ledger's paths below one folder are below another from now on; how many there were."""
+    return await rows.relocate(session, old, new)

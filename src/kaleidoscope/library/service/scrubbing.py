@@ -1,0 +1,156 @@
+"""Rot: originals are read through, again and again, and compared with what was taken in."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.errors import Conflict, NotFound, Unavailable
+from kaleidoscope.kernel.paths import to_bytes, to_text
+from kaleidoscope.kernel.settings import data_dir, load
+from kaleidoscope.library.outside import originals as disk
+from kaleidoscope.library.outside import places as places_on_disk
+from kaleidoscope.library.outside.files import FileProblem, modified_at
+from kaleidoscope.library.queries import copies, scrubs
+from kaleidoscope.library.queries.scrubs import Content
+from kaleidoscope.library.schemas import Healed, Photo
+from kaleidoscope.library.service.copies import store
+from kaleidoscope.library.service.history import Happened, note
+from kaleidoscope.library.service.ledger import get, get_many
+from kaleidoscope.library.settings import LibrarySettings
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 50
+ROUND = timedelta(seconds=60)
+
+
+async def scrub(db: Database) -> dict[str, int]:
+    """Read through as much as the set rate gives this round; what was read, and what is damaged."""
+    settings = load(LibrarySettings)
+    budget = settings.scrub_megabytes_per_second * 1e6 * ROUND.total_seconds()
+    return await scrub_some(db, timedelta(days=settings.scrub_after_days), budget)
+
+
+async def scrub_some(
+    db: Database,
+    age: timedelta,
+    budget: float | None = None,
+    progress: Callable[[int, int, str], None] = lambda files, size, path: None,
+) -> dict[str, int]:
+    """Read through originals that were not within `age`, up to so many bytes; None: all."""
+    done = {"read": 0, "damaged": 0}
+    left = float("inf") if budget is None else budget
+    seen: set[int] = set()
+    while left > 0:
+        async with db.transaction() as session:
+            found = await scrubs.due(session, age, AT_ONCE)
+        portion = [content for content in found if content.photo_id not in seen]
+        if not portion:
+            break
+        events = []
+        for content in portion:
+            if left <= 0:
+                break
+            seen.add(content.photo_id)
+            event = await asyncio.to_thread(_examine, content)
+            left -= content.size
+            events.append(event)
+            progress(1, content.size, content.path)
+        read = [event.photo_id for event in events if event.outcome != "skipped"]
+        async with db.transaction() as session:
+            await scrubs.note_read(session, [event.photo_id for event in events])
+            await note(session, [event for event in events if event.outcome != "skipped"])
+        done["read"] += len(read)
+        for event in events:
+            if event.outcome == "failed":
+                done["damaged"] += 1
+                log.warning("an original is damaged", photo_id=event.photo_id, cause=event.error)
+    return {what: number for what, number in done.items() if number}
+
+
+def _examine(content: Content) -> Happened:
+    """What reading an original through shows.
+
+    A file that was written to since it was taken in is the next scan's to judge, but for those
+    that we filed ourselves: nobody may write to these. One that is gone is presence's.
+    """
+    began = time.monotonic()
+    try:
+        status = Path(os.fsdecode(to_bytes(content.path))).stat()
+        digest = disk.content_hash(content.path)
+        if digest != content.file_hash:
+            digest = disk.content_hash(content.path)  # memory errs, too
+    except OSError as error:
+        if error.errno in places_on_disk.GONE:
+            return Happened(content.photo_id, "scrubbed", "skipped")
+        cause = f"the file cannot be read: {error.strerror or error}"
+        return Happened(content.photo_id, "scrubbed", "failed", error=cause, code="unreadable")
+    took = round((time.monotonic() - began) * 1000)
+    if digest == content.file_hash:
+        return Happened(content.photo_id, "scrubbed", duration_ms=took)
+    if modified_at(status) != content.modified_at and not _is_ours(content.path):
+        return Happened(content.photo_id, "scrubbed", "skipped")
+    return Happened(
+        content.photo_id,
+        "scrubbed",
+        "failed",
+        duration_ms=took,
+        error="the file is damaged: its content is not what was taken in (SHA-256)",
+        code="rot",
+        detail={"expected": content.file_hash, "found": digest, "size": status.st_size},
+        permanent=True,
+    )
+
+
+def _is_ours(path: str) -> bool:
+    return path.startswith(to_text(data_dir() / "Storage") + "/")
+
+
+async def heal(db: Database, photo_id: int) -> Healed:
+    """Put a damaged or missing original back from the backup, on a person's word.
+
+    The copy is hashed before it takes the file's name; the damaged file is kept beside it.
+    """
+    async with db.transaction() as session:
+        photo = await get(session, photo_id)
+        rotten = {content.photo_id for content in await scrubs.damaged(session)}
+        copy = (
+            None if photo.file_hash is None else await copies.of_content(session, photo.file_hash)
+        )
+    if photo_id not in rotten and photo.missing_since is None:
+        raise Conflict(f"photo {photo_id} is neither damaged nor missing", photo_id=photo_id)
+    if copy is None or photo.file_hash is None:
+        raise NotFound(f"photo {photo_id} has no copy in the backup", photo_id=photo_id)
+    place = await asyncio.to_thread(store)
+    try:
+        aside = await asyncio.to_thread(
+            disk.swap_in, place, copy.location, photo.path, photo.file_hash, photo.modified_at
+        )
+    except FileProblem as problem:
+        raise Unavailable(f"{photo.path}: {problem}", photo_id=photo_id) from problem
+    async with db.transaction() as session:
+        await scrubs.set_healed(session, photo_id)
+        events = [Happened(photo_id, "healed", detail={"kept_aside": aside})]
+        if photo.missing_since is not None:
+            events.append(Happened(photo_id, "found-again"))
+        await note(session, events)
+    return Healed(photo_id=photo.photo_id, path=photo.path, kept_aside=aside)
+
+
+async def count_damaged(session: AsyncSession) -> int:
+    """How many originals are not what was taken in."""
+    return await scrubs.count_damaged(session)
+
+
+async def damaged(session: AsyncSession) -> list[Photo]:
+    """The originals that are not what was taken in."""
+    return await get_many(session, [c.photo_id for c in await scrubs.damaged(session)])

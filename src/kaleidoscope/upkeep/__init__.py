@@ -1,0 +1,1 @@
+"""What keeps it safe over the years: backups with their database, restore drills, maintenance."""

@@ -1,0 +1,301 @@
+"""What the disk and the database do to custody: full, read-only, away, another filesystem."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from custodian import Custodian, Here, files, jpeg
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.paths import to_text
+from kaleidoscope.kernel.settings import load
+from kaleidoscope.library import service as library
+from kaleidoscope.library.outside import custody as disk
+
+SCRIPT = Path(__file__).with_name("custody_process.py")
+
+
+@contextmanager
+def tmpfs(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A small filesystem in memory, where the tests may mount one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(words, capture_output=True).returncode != 0:
+        pytest.skip("only root may mount a small filesystem")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def remount(folder: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True)
+
+
+async def test_the_order_of_the_system_calls(
+    custodian: Custodian, database_url: str, data_dir: Path
+) -> None:
+    """Recorded by strace: fsync of the file, of its folder, the commit, and only then unlink."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not installed (apt install strace)")
+    path = custodian.drop("IMG_1.jpg", jpeg(1))
+    record = data_dir / "calls"
+    calls = "trace=fsync,unlink,unlinkat,link,linkat,sendto,write,openat"
+    words = [strace, "-f", "-y", "-s", "200", "-e", calls, "-o", str(record), sys.executable]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [*words, str(SCRIPT), "sweep", database_url, str(data_dir)],
+        capture_output=True,
+        text=True,
+    )
+    if "PTRACE" in done.stderr or "ptrace" in done.stderr:
+        pytest.skip("this system lets nobody trace")
+    assert done.returncode == 0, done.stderr
+    lines = record.read_text(errors="replace").splitlines()
+    target = custodian.originals / "2021" / "2021-03-04" / "IMG_1.jpg"
+    source = re.escape(str(path))
+    planned = first(lines, r"sendto.*INSERT INTO custody_moves", 0)
+    plan_committed = first(lines, r"sendto.*COMMIT", planned)
+    synced = first(lines, rf"fsync\(\d+<{source}>", 0)
+    linked = first(lines, rf"linkat\(.*{re.escape(str(target))}", 0)
+    folders = [first(lines, rf"fsync\(\d+<{re.escape(str(f))}>", linked) for f in above(target)]
+    recorded = first(lines, r"sendto.*INSERT INTO media_assets", 0)
+    committed = first(lines, r"sendto.*COMMIT", recorded)
+    removed = first(lines, rf"unlink(at)?\(.*{source}", 0)
+    assert plan_committed < synced < linked < min(folders)
+    assert max(folders) < recorded < committed < removed
+    await custodian.check([jpeg(1)])
+
+
+def above(target: Path) -> list[Path]:
+    """The folders that a new name's safety depends on, up to the originals."""
+    return [target.parent, target.parent.parent, target.parent.parent.parent]
+
+
+def first(lines: list[str], pattern: str, after: int) -> int:
+    """The first line, from one on, that shows this."""
+    found = re.compile(pattern)
+    for number in range(after, len(lines)):
+        if found.search(lines[number]):
+            return number
+    raise AssertionError(f"no {pattern} after line {after} of {len(lines)}")
+
+
+async def test_the_target_is_full(
+    custodian: Custodian, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fits is filed, the rest stays and is filed when there is room."""
+    with tmpfs(data_dir / "small", 3) as small:
+        settle_in(custodian, small / "Originals", monkeypatch)
+        contents = [jpeg(n, size=60_000) + bytes(900_000) for n in range(6)]
+        for number, content in enumerate(contents):
+            custodian.drop(f"{number}.jpg", content)
+        done = await custodian.sweep(at_once=2)
+        left = [o for o in done if o.what == "left"]
+        assert 2 <= len(left) < 6
+        assert {o.kind for o in left} == {"target"}
+        assert all("No space left" in (o.cause or "") for o in left)
+        assert len(files(custodian.inbox)) == len(left)
+        assert not [p for p in files(small) if p.name.endswith(".part")]
+        remount(small, "size=20m")
+        await custodian.sweep()
+        assert files(custodian.inbox) == []
+        await custodian.check(contents)
+
+
+async def test_the_target_cannot_be_written(
+    custodian: Custodian, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tmpfs(data_dir / "small", 3) as small:
+        settle_in(custodian, small / "Originals", monkeypatch)
+        remount(small, "ro")
+        path = custodian.drop("a.jpg", jpeg(1))
+        (done,) = await custodian.sweep()
+        assert (done.what, done.kind) == ("left", "target")
+        assert "Read-only file system" in (done.cause or "")
+        assert path.read_bytes() == jpeg(1)
+        assert await custodian.ledger() == {}
+        remount(small, "rw")
+        await custodian.sweep()
+        await custodian.check([jpeg(1)])
+
+
+async def test_the_inbox_cannot_be_written(
+    custodian: Custodian, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Filed, and told that its old name is still there; removed as soon as that can be."""
+    with tmpfs(custodian.inbox, 3) as inbox:
+        custodian.drop("a.jpg", jpeg(1))
+        remount(inbox, "ro")
+        (done,) = await custodian.sweep()
+        assert done.what == "filed" and "Read-only file system" in (done.cause or "")
+        assert await library.begun(custodian.db, [to_text(inbox / "a.jpg")])
+        await custodian.sweep()
+        assert len(await custodian.ledger()) == 1
+        remount(inbox, "rw")
+        await custodian.sweep()
+        assert files(inbox) == []
+        await custodian.check([jpeg(1)])
+
+
+async def test_inbox_and_target_on_two_filesystems(
+    custodian: Custodian, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tmpfs(data_dir / "other", 20) as other:
+        settle_in(custodian, other / "Originals", monkeypatch)
+        contents = [jpeg(n, f"202{n % 3}:01:02 03:04:05", 3000) for n in range(20)]
+        for number, content in enumerate(contents):
+            custodian.drop(f"{number % 3}/IMG.{number}.jpg", content, 1_600_000_000.25)
+        done = await custodian.sweep()
+        assert {o.what for o in done} == {"filed"}
+        assert files(custodian.inbox) == []
+        await custodian.check(contents)
+        assert {p.stat().st_mtime for p in files(custodian.originals)} == {1_600_000_000.25}
+
+
+def settle_in(custodian: Custodian, originals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KALEIDOSCOPE_LIBRARY_ORIGINALS", str(originals))
+    load.cache_clear()
+    custodian.originals = originals
+
+
+class Meddler(Here):
+    """Does something between the reading of files and their filing."""
+
+    def __init__(self, act: object) -> None:
+        self.act = act
+
+    async def run(self, task: object, *, name: str) -> object:
+        found = await super().run(task, name=name)
+        self.act()  # type: ignore[operator]
+        return found
+
+
+async def test_a_source_that_vanishes(custodian: Custodian) -> None:
+    path = custodian.drop("a.jpg", jpeg(1))
+    custodian.drop("b.jpg", jpeg(2))
+    custodian.work = Meddler(lambda: path.unlink(missing_ok=True))
+    done = {o.path: o for o in await custodian.sweep()}
+    assert (done[to_text(path)].what, done[to_text(path)].kind) == ("left", "vanished")
+    await custodian.check([jpeg(2)])
+
+
+async def test_a_source_that_changes_after_it_was_read(custodian: Custodian) -> None:
+    path = custodian.drop("a.jpg", jpeg(1))
+    custodian.work = Meddler(lambda: path.write_bytes(jpeg(2)))
+    (done,) = await custodian.sweep()
+    assert (done.what, done.kind) == ("left", "changed")
+    assert path.read_bytes() == jpeg(2) and files(custodian.originals) == []
+    custodian.work = Here()
+    await custodian.sweep()
+    await custodian.check([jpeg(2)])
+
+
+async def test_a_source_that_is_replaced_after_it_was_filed(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at again as it is to be removed: it is another file, and stays."""
+    path = custodian.drop("a.jpg", jpeg(1))
+    release = disk.release
+
+    def replaced(orders: list[disk.Release]) -> object:
+        path.unlink()
+        path.write_bytes(jpeg(2))
+        return release(orders)
+
+    monkeypatch.setattr(disk, "release", replaced)
+    await custodian.sweep()
+    assert path.read_bytes() == jpeg(2)
+    monkeypatch.setattr(disk, "release", release)
+    await custodian.sweep()
+    await custodian.check([jpeg(1), jpeg(2)])
+
+
+async def test_an_original_that_is_written_to_through_its_old_name(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One file with two names for a moment: the ledger tells of what it has become."""
+    path = custodian.drop("a.jpg", jpeg(1))
+    release = disk.release
+
+    def appended(orders: list[disk.Release]) -> object:
+        with path.open("ab") as file:
+            file.write(b"more")
+        return release(orders)
+
+    monkeypatch.setattr(disk, "release", appended)
+    (done,) = await custodian.sweep()
+    assert done.kind == "changed" and path.exists()
+    monkeypatch.setattr(disk, "release", release)
+    await custodian.sweep()
+    assert files(custodian.inbox) == []
+    (photo,) = (await custodian.ledger()).values()
+    (original,) = files(custodian.originals)
+    assert original.read_bytes() == jpeg(1) + b"more"
+    assert photo.file_hash == disk.same_content([to_text(original)])[to_text(original)]
+    assert photo.size_bytes == len(jpeg(1)) + 4
+
+
+async def test_an_original_that_is_gone_before_its_source_is_released(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source is the only copy again: it stays, and is laid down once more."""
+    custodian.drop("a.jpg", jpeg(1))
+    release = disk.release
+
+    def gone(orders: list[disk.Release]) -> object:
+        for path in files(custodian.originals):
+            path.unlink()
+        return release(orders)
+
+    monkeypatch.setattr(disk, "release", gone)
+    (done,) = await custodian.sweep()
+    assert done.cause is not None and len(files(custodian.inbox)) == 1
+    monkeypatch.setattr(disk, "release", release)
+    await custodian.sweep()
+    assert files(custodian.inbox) == []
+    await custodian.check([jpeg(1)])
+
+
+class FailingDatabase(Database):
+    """A database that goes away at its n-th commit, and comes back when it is told."""
+
+    def __init__(self, inner: Database, at: int) -> None:
+        self.engine, self._inner, self.left = inner.engine, inner, at
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        async with self._inner.transaction() as session:
+            yield session
+            self.left -= 1
+            if self.left == 0:
+                await session.connection()
+                raise OperationalError("COMMIT", {}, Exception("the server was stopped"))
+
+
+@pytest.mark.parametrize("at", range(1, 9))
+async def test_the_database_goes_away(custodian: Custodian, at: int) -> None:
+    contents = [jpeg(1), jpeg(2)]
+    custodian.drop("a.jpg", contents[0])
+    custodian.drop("b/a.jpg", contents[1])
+    custodian.drop("c.jpg", contents[0])
+    real = custodian.db
+    custodian.db = FailingDatabase(real, at)
+    with suppress(OperationalError):
+        await custodian.sweep()
+    custodian.db = real
+    await custodian.sweep()
+    assert files(custodian.inbox) == []
+    await custodian.check(contents)

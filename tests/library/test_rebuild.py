@@ -1,0 +1,96 @@
+"""The ledger made anew from the originals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from custodian import Custodian, files, jpeg
+from sqlalchemy import text
+
+from kaleidoscope.kernel.errors import NotFound
+from kaleidoscope.library import service as library
+
+
+async def filed(custodian: Custodian, count: int) -> None:
+    for number in range(count):
+        custodian.drop(f"IMG_{number}.jpg", jpeg(number, f"2021:03:{1 + number % 5:02} 05:06:07"))
+    custodian.drop("IMG_0.jpg.xmp", b"<x:xmpmeta/>")
+    custodian.drop(b"latin1 caf\xe9.jpg", jpeg(1000))
+    await custodian.sweep()
+
+
+async def forget(custodian: Custodian) -> None:
+    async with custodian.db.transaction() as session:
+        await session.execute(text("TRUNCATE media_assets, custody_moves, bus_outbox CASCADE"))
+
+
+async def test_from_nothing(custodian: Custodian) -> None:
+    """Every column that the file tells is what it was when it was filed."""
+    await filed(custodian, 12)
+    before = await custodian.ledger()
+    await forget(custodian)
+    dry = await library.rebuild(custodian.db, custodian.work, dry_run=True)
+    assert (dry.files, dry.added, await custodian.ledger()) == (14, 13, {})
+    done = await library.rebuild(custodian.db, custodian.work)
+    assert (done.added, done.sidecars, done.problems) == (13, 1, [])
+    after = await custodian.ledger()
+    own = {"id", "photo_id", "attempt_id", "ingested_at", "created_at", "updated_at"}
+    received = {"original_path", "original_name"}
+    for path, photo in before.items():
+        assert photo.model_dump(exclude=own | received) == after[path].model_dump(
+            exclude=own | received
+        )
+    assert len(await custodian.rows("SELECT 1 FROM capture_candidates")) > 13
+    await forget_moves(custodian)
+    again = await library.rebuild(custodian.db, custodian.work)
+    assert (again.known, again.added, again.moved) == (13, 0, 0)
+
+
+async def forget_moves(custodian: Custodian) -> None:
+    await custodian.rows("DELETE FROM custody_moves RETURNING 1")
+
+
+async def test_rows_whose_files_moved_are_linked_to_them(custodian: Custodian) -> None:
+    await filed(custodian, 4)
+    before = await custodian.ledger()
+    photo = before["2021/2021-03-02/IMG_1.jpg"]
+    await custodian.rows(
+        "UPDATE media_assets SET person_ids = '[7]' WHERE photo_id = :id RETURNING 1",
+        id=photo.photo_id,
+    )
+    renamed = custodian.originals / "by hand" / "renamed.jpg"
+    renamed.parent.mkdir()
+    Path(photo.final_path).rename(renamed)
+    done = await library.rebuild(custodian.db, custodian.work)
+    assert (done.moved, done.added) == (1, 0)
+    after = (await custodian.ledger())["by hand/renamed.jpg"]
+    assert (after.photo_id, after.person_ids) == (photo.photo_id, [7])
+    del before["2021/2021-03-02/IMG_1.jpg"]
+    rest = {p: f for p, f in (await custodian.ledger()).items() if p != "by hand/renamed.jpg"}
+    assert rest == before
+
+
+async def test_a_second_copy_is_a_duplicate(custodian: Custodian) -> None:
+    await filed(custodian, 1)
+    first = (await custodian.ledger())["2021/2021-03-01/IMG_0.jpg"]
+    copy = custodian.originals / "copy.jpg"
+    copy.write_bytes(jpeg(0, "2021:03:01 05:06:07"))
+    done = await library.rebuild(custodian.db, custodian.work)
+    assert (done.added, done.duplicates) == (1, 1)
+    assert (await custodian.ledger())["copy.jpg"].duplicate_of == first.photo_id
+
+
+async def test_content_that_is_not_what_it_was_is_told_and_left(custodian: Custodian) -> None:
+    await filed(custodian, 2)
+    before = await custodian.ledger()
+    path = files(custodian.originals)[0]
+    path.write_bytes(jpeg(77))
+    done = await library.rebuild(custodian.db, custodian.work)
+    assert [p.path for p in done.problems] == [str(path)]
+    assert await custodian.ledger() == before
+
+
+async def test_no_originals(custodian: Custodian) -> None:
+    with pytest.raises(NotFound, match="no originals"):
+        await library.rebuild(custodian.db, custodian.work)

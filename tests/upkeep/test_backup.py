@@ -1,0 +1,469 @@
+"""The backup as a whole: database and originals, there and back."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from household import Household
+
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
+from kaleidoscope.kernel.errors import Conflict, DatabaseError, NotFound
+from kaleidoscope.kernel.store import FolderStore, StoreProblem
+from kaleidoscope.upkeep import jobs, service
+from kaleidoscope.upkeep.schemas import Restored
+from kaleidoscope.upkeep.service import databases, restoring
+
+NAMES = (
+    "photos/a.jpg",
+    "data/Storage/Originals/2020/b.jpg",
+    b"photos/\xff odd.jpg",
+    "photos/c.jpg",
+)
+
+
+async def restore(home: Household, to: Path, **how: Any) -> tuple[Restored, Household]:
+    """Into a data folder; and the household that lives there then."""
+    home.set(DATA_DIR=str(to), BACKUP_TARGET=str(home.disk))
+    done = await service.restore(str(home.disk), {}, **how)
+    assert isinstance(done, Restored)
+    return done, home
+
+
+async def living(home: Household, data: Path) -> tuple[EmbeddedPostgres, Household]:
+    """The household of a restored data folder, with its server started."""
+    server = EmbeddedPostgres(data / "postgres")
+    url = await asyncio.to_thread(server.start)
+    return server, Household(home.folder, Database(url), home._patch)
+
+
+async def test_there_and_back(home: Household) -> None:
+    """Bar 5 without the services: library and database deleted, all comes back as it was."""
+    await home.take_in(*NAMES)
+    await home.rows("UPDATE media_assets SET is_thumbnailed = true, thumbnailed_at = now()")
+    done = await service.back_up(home.db)
+    assert done["originals"]["copied"] == 4 and done["database"]["segments"] >= 1
+    before = await home.manifest()
+    await home.db.close()
+    await asyncio.to_thread(EmbeddedPostgres(home.data / "postgres").destroy)
+    shutil.rmtree(home.data)
+    shutil.rmtree(home.photos)
+    restored, _ = await restore(home, home.data)
+    assert (restored.restored, restored.there, restored.failed) == (4, 0, {})
+    assert (restored.originals, restored.persons, restored.names, restored.faces) == (4,) * 4
+    server, back = await living(home, home.data)
+    try:
+        assert await back.manifest() == before
+        assert await back.rows("SELECT FROM media_assets WHERE is_thumbnailed") == []
+        # And the next backup knows what is there: the whole database anew, no original.
+        again = await service.back_up(back.db, full=True)
+        assert again["originals"]["copied"] == 0
+        assert len(await asyncio.to_thread(databases.complete, FolderStore(home.disk))) == 2
+    finally:
+        await back.db.close()
+        await asyncio.to_thread(server.stop)
+
+
+async def test_into_another_data_folder(home: Household) -> None:
+    """What lay in the old data folder lies in the new one; what lies there already is left."""
+    await home.take_in(*NAMES)
+    await service.back_up(home.db)
+    other = home.folder / "new home"
+    (home.folder / "photos/c.jpg").write_bytes(b"somebody else's")
+    restored, _ = await restore(home, other)
+    odd = restored.failed
+    assert (restored.restored, restored.there) == (1, 2)
+    assert odd == {str(home.photos / "c.jpg"): "another file lies there"}
+    assert (home.photos / "c.jpg").read_bytes() == b"somebody else's"
+    assert (other / "Storage/Originals/2020/b.jpg").exists()
+    server, back = await living(home, other)
+    try:
+        paths = [row.final_path for row in await back.rows("SELECT final_path FROM media_assets")]
+        assert str(other / "Storage/Originals/2020/b.jpg") in paths
+    finally:
+        await back.db.close()
+        await asyncio.to_thread(server.stop)
+
+
+async def test_what_was_written_since_comes_back_by_the_log(home: Household) -> None:
+    await home.take_in("photos/a.jpg")
+    await service.back_up(home.db)
+    await home.take_in("photos/later.jpg")
+    done = await service.back_up(home.db)
+    assert done["originals"]["copied"] == 1 and "name" not in done["database"]
+    assert len(await asyncio.to_thread(databases.complete, FolderStore(home.disk))) == 1
+    before = await home.manifest()
+    moment = datetime.now(UTC)
+    await asyncio.sleep(0.1)
+    await home.rows("DELETE FROM faces")
+    await service.copy_log(home.db)
+    first, second = home.folder / "first", home.folder / "second"
+    await restore(home, first)
+    await restore(home, second, until=moment)
+    for data, faces in ((first, 0), (second, 2)):
+        server, back = await living(home, data)
+        try:
+            assert len((await back.manifest())["faces"]) == faces
+            if faces:
+                assert await back.manifest() == before
+        finally:
+            await back.db.close()
+            await asyncio.to_thread(server.stop)
+
+
+async def test_a_gap_in_the_log_is_closed_by_a_new_base(home: Household) -> None:
+    await home.take_in("photos/a.jpg")
+    await service.back_up(home.db)
+    await home.rows("SELECT pg_drop_replication_slot('kaleidoscope_backup')")
+    done = await service.copy_log(home.db)
+    assert done["originals"] == 1
+    manifests = await asyncio.to_thread(databases.complete, FolderStore(home.disk))
+    assert len(manifests) == 2
+    await home.take_in("photos/b.jpg")
+    assert (await service.copy_log(home.db))["segments"] >= 1
+    restored, _ = await restore(home, home.folder / "other")
+    assert restored.originals == 2
+
+
+async def test_a_server_that_is_not_ours(guest: Household) -> None:
+    """It is dumped, and the dump makes a database of our own."""
+    await guest.take_in(*NAMES)
+    done = await service.back_up(guest.db)
+    assert "segments" not in done["database"]
+    (manifest,) = await asyncio.to_thread(databases.complete, FolderStore(guest.disk))
+    assert (manifest.kind, manifest.originals, manifest.persons) == ("dump", 4, 4)
+    before = await guest.manifest()
+    drilled = await service.drill(guest.db)
+    assert (drilled.colour, drilled.cause) == ("green", None)
+    shutil.rmtree(guest.photos)
+    shutil.rmtree(guest.data)
+    restored, _ = await restore(guest, guest.data)
+    assert (restored.restored, restored.failed) == (4, {})
+    server, back = await living(guest, guest.data)
+    try:
+        assert await back.manifest() == before
+    finally:
+        await back.db.close()
+        await asyncio.to_thread(server.stop)
+
+
+async def test_a_dump_into_a_server_that_is_not_ours(
+    guest: Household, database_url: str, postgres: EmbeddedPostgres
+) -> None:
+    import psycopg
+
+    await guest.take_in("photos/a.jpg")
+    await service.back_up(guest.db)
+    guest.set(DATABASE_URL=database_url)
+    shutil.rmtree(guest.data)
+    with pytest.raises(Conflict, match="is not empty"):
+        await restore(guest, guest.data)
+    with psycopg.connect(postgres.url_of("postgres"), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE empty_one")
+        try:
+            guest.set(DATABASE_URL=postgres.url_of("empty_one"))
+            restored, _ = await restore(guest, guest.data)
+            assert restored.originals == 1
+        finally:
+            connection.execute("DROP DATABASE empty_one WITH (FORCE)")
+
+
+async def test_plain_tools_read_it(home: Household) -> None:
+    await home.take_in(*NAMES)
+    await home.rows(
+        "UPDATE media_assets m SET person_ids = (SELECT jsonb_agg(f.person_id) FROM faces f"
+        " WHERE f.photo_id = m.photo_id)"
+    )
+    await service.back_up(home.db)
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["sha256sum", "--quiet", "--strict", "-c", "SHA256SUMS"],
+        cwd=home.disk,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    with (home.disk / "originals.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 4
+    for line in lines:
+        assert (home.disk / line["copy"]).is_file() and line["people"]
+    assert str(home.disk) in (home.disk / "README.txt").read_text()
+    assert not [path for path in home.disk.rglob("*") if path.name.endswith(".part")]
+
+
+async def test_a_used_data_folder_is_refused(home: Household) -> None:
+    await home.take_in("photos/a.jpg")
+    await service.back_up(home.db)
+    with pytest.raises(Conflict, match="is not empty"):
+        await service.restore(str(home.disk), {})
+    with pytest.raises(NotFound, match="no backup in"):
+        await service.restore(str(home.folder / "nothing"), {})
+    home.set(DATA_DIR=str(home.folder / "other"))
+    with pytest.raises(NotFound, match="named 1999"):
+        await service.restore(str(home.disk), {}, name="1999")
+    told = await service.restore(str(home.disk), {}, dry_run=True)
+    assert told.originals == 1 and not (home.folder / "other").exists()
+
+
+async def test_a_restore_that_was_killed_goes_on(
+    home: Household, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.take_in(*NAMES)
+    await service.back_up(home.db)
+    before = await home.manifest()
+    await home.db.close()
+    await asyncio.to_thread(EmbeddedPostgres(home.data / "postgres").destroy)
+    shutil.rmtree(home.data)
+    shutil.rmtree(home.photos)
+    steps: list[Any] = [
+        (restoring.postgres_copies, "recover"),
+        (restoring.migrate, "upgrade"),
+        (restoring.library, "put_back"),
+        (restoring, "_restore_settings"),
+    ]
+    for where, step in steps:
+        with monkeypatch.context() as patch:
+
+            def killed(*_: Any, **__: Any) -> None:
+                raise KeyboardInterrupt
+
+            patch.setattr(where, step, killed)
+            with pytest.raises(KeyboardInterrupt):
+                await restore(home, home.data)
+    restored, _ = await restore(home, home.data)
+    assert restored.failed == {} and not (home.data / restoring.UNFINISHED).exists()
+    server, back = await living(home, home.data)
+    try:
+        assert await back.manifest() == before
+    finally:
+        await back.db.close()
+        await asyncio.to_thread(server.stop)
+
+
+# -- what is damaged
+
+
+async def test_a_flipped_byte_in_the_databases_copy_is_found(home: Household) -> None:
+    await home.take_in("photos/a.jpg")
+    await service.back_up(home.db)
+    assert (await service.verify(home.db))["damaged_database_files"] == []
+    (manifest,) = await asyncio.to_thread(databases.complete, FolderStore(home.disk))
+    base = f"database/{manifest.name}/base.tar.gz"
+    (_, log), *_ = databases.log_of(FolderStore(home.disk), manifest)
+    home.flip(base)
+    home.flip(log)
+    assert (await service.verify(home.db))["damaged_database_files"] == [base, log]
+    with pytest.raises(StoreProblem, match=r"base\.tar\.gz is damaged"):
+        await restore(home, home.folder / "other")
+    home.set(DATA_DIR=str(home.data))
+    drilled = await service.drill(home.db)
+    assert drilled.colour == "red" and "is damaged" in str(drilled.cause)
+    async with home.db.transaction() as session:
+        (alarm,) = await service.alarms(session)
+    assert alarm.status == "ERROR" and "drill is red" in alarm.text
+
+
+async def test_the_drill(home: Household) -> None:
+    await home.take_in(*NAMES)
+    await service.back_up(home.db)
+    drilled = await service.drill(home.db)
+    assert (drilled.colour, drilled.cause) == ("green", None)
+    assert drilled.figures == {
+        "originals": 4, "persons": 4, "names": 4, "faces": 4, "originals_read": 4,
+    }  # fmt: skip
+    assert not (home.data / "drill" / "postgres").exists()
+    copies = [path for path in home.disk.rglob("*") if "originals/" in path.as_posix()]
+    home.flip(next(p for p in copies if p.is_file()).relative_to(home.disk).as_posix())
+    assert (await service.drill(home.db)).colour == "red"
+    status = await service.status(home.db)
+    assert status.drill is not None and status.drill.colour == "red"
+
+
+async def test_a_drill_without_a_backup_is_red(home: Household) -> None:
+    drilled = await service.drill(home.db)
+    assert drilled.colour == "red" and "no copy of the database" in str(drilled.cause)
+
+
+# -- killed
+
+
+@pytest.mark.parametrize("step", ["base_backup", "first_segment", "receive_log", "release_log"])
+async def test_killed_while_the_database_is_copied(
+    home: Household, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is half copied is no copy; the next run makes a whole one."""
+    await home.take_in("photos/a.jpg")
+    with monkeypatch.context() as patch:
+
+        def killed(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(databases.postgres_copies, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            await service.copy_database(home.db)
+    await home.take_in("photos/b.jpg")
+    await service.back_up(home.db, full=True)
+    restored, _ = await restore(home, home.folder / "other")
+    assert (restored.originals, restored.persons) == (2, 2)
+
+
+RUN = """
+import asyncio, sys
+from kaleidoscope.kernel.db import Database
+from kaleidoscope.upkeep import service
+async def main():
+    db = Database(sys.argv[1])
+    print("begun", flush=True)
+    await service.back_up(db, full=True)
+    await db.close()
+asyncio.run(main())
+"""
+
+
+def _run_and_kill(url: str, seconds: float) -> bool:
+    """Whether it was still at work."""
+    command = [sys.executable, "-c", RUN, url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "begun\n"
+        time.sleep(seconds)
+        process.kill()
+    return process.returncode != 0
+
+
+async def test_killed_at_random_while_everything_is_copied(home: Household) -> None:
+    """`kill -9`: every copy of the database that looks whole is, and the last one has it all."""
+    dice = random.Random(int(os.environ.get("KALEIDOSCOPE_TEST_SEED", "7")))
+    kills = 0
+    for number in range(8):
+        await home.take_in(f"photos/{number}.jpg")
+        kills += await asyncio.to_thread(_run_and_kill, home.db.url, dice.uniform(0.1, 3))
+    assert kills > 2
+    while True:  # a receiver of a run that was killed may still be at it
+        try:
+            await service.back_up(home.db, full=True)
+            break
+        except DatabaseError as error:
+            assert "is active" in error.message
+            await asyncio.sleep(0.5)
+    store = FolderStore(home.disk)
+    for manifest in await asyncio.to_thread(databases.complete, store):
+        assert await asyncio.to_thread(databases.damaged_files, store, manifest) == []
+    assert len(list((home.disk / "originals").rglob("*.jpg"))) == 8
+    restored, _ = await restore(home, home.folder / "other")
+    assert (restored.originals, restored.there, restored.failed) == (8, 8, {})
+
+
+# -- by the clock
+
+
+async def test_the_clock(home: Household) -> None:
+    await home.take_in("photos/a.jpg")
+    assert await jobs.copy_originals(home.db)
+    assert await jobs.copy_database(home.db)
+    assert await jobs.restore_drill(home.db) == "green"
+    for job in jobs.CLOCK:
+        assert job.name == jobs.VERIFY or not await job.run(home.db)
+    assert await jobs.verify_copies(home.db) is None
+    await home.rows("UPDATE backup_runs SET started_at = started_at - interval '16 minutes'")
+    await home.take_in("photos/b.jpg")
+    done: Any = await jobs.copy_database(home.db)
+    assert done["segments"] >= 1
+    assert await jobs.copy_originals(home.db)
+    await home.rows("UPDATE backup_runs SET started_at = started_at - interval '1 day'")
+    done = await jobs.copy_database(home.db)
+    assert done["name"]
+    kinds = {run.kind: run for run in (await service.status(home.db)).runs}
+    assert kinds.keys() == {"originals", "database", "log", "verify"}
+    assert not [run for run in kinds.values() if run.error or not run.finished_at]
+
+
+async def test_a_backup_that_fails_is_told(home: Household) -> None:
+    await home.take_in("photos/a.jpg")
+    home.set(BACKUP_TARGET="/proc/nowhere")
+    with pytest.raises(StoreProblem):
+        await jobs.copy_originals(home.db)
+    assert await jobs.copy_originals(home.db) is None  # not again at once
+    async with home.db.transaction() as session:
+        (alarm,) = await service.alarms(session)
+    assert alarm.status == "WARNING" and "the backup fails (originals)" in alarm.text
+    status = await service.status(home.db)
+    assert status.pending == 1 and status.runs[0].error is not None
+
+
+async def test_without_a_target_the_clock_does_nothing(home: Household) -> None:
+    home.set(BACKUP_TARGET="")
+    await home.take_in("photos/a.jpg")
+    for job in jobs.CLOCK:
+        assert not await job.run(home.db)
+    assert await home.rows("SELECT FROM backup_runs") == []
+    assert (await service.status(home.db)).target is None
+
+
+async def test_without_a_target_the_server_keeps_no_log(home: Household) -> None:
+    await home.take_in("photos/a.jpg")
+    await service.back_up(home.db)
+    assert len(await home.rows("SELECT FROM pg_replication_slots")) == 1
+    home.set(BACKUP_TARGET="")
+    await jobs.copy_database(home.db)
+    assert await home.rows("SELECT FROM pg_replication_slots") == []
+
+
+# -- pruning
+
+
+async def test_prune(home: Household) -> None:
+    await home.take_in("photos/a.jpg", "photos/b.jpg")
+    await service.back_up(home.db)
+    await asyncio.sleep(1.1)
+    await service.back_up(home.db, full=True)
+    await home.rows("DELETE FROM media_assets WHERE filename = 'a.jpg'")
+    (home.disk / "database" / "half").mkdir()
+    (home.disk / "database" / "half" / "base.tar.gz").write_bytes(b"half")
+    home.set(BACKUP_KEEP_DATABASES="1")
+    before = {path for path in home.disk.rglob("*") if path.is_file()}
+    told = await service.prune(home.db, dry_run=True)
+    assert {path for path in home.disk.rglob("*") if path.is_file()} == before
+    assert len(told["databases"]) == 2 and len(told["originals"]) == 1
+    done = await service.prune(home.db)
+    assert done == told
+    left = {path.relative_to(home.disk).as_posix() for path in home.disk.rglob("*.jpg")}
+    assert len(left) == 1 and "/b." in left.pop()
+    (kept,) = await asyncio.to_thread(databases.complete, FolderStore(home.disk))
+    assert await asyncio.to_thread(databases.damaged_files, FolderStore(home.disk), kept) == []
+    assert {p.name for p in (home.disk / "database").iterdir()} == {kept.name}
+
+
+async def test_two_backups_at_once_are_one(home: Household) -> None:
+    async def work(db: Database) -> object:
+        with pytest.raises(Conflict, match="under way"):
+            await service.alone(db, jobs.ORIGINALS, service.back_up, "the backup")
+        return None
+
+    await service.alone(home.db, jobs.ORIGINALS, work, "the backup")
+
+
+async def test_the_manifest_is_plain(home: Household) -> None:
+    await home.take_in(*NAMES)
+    await service.back_up(home.db)
+    (path,) = home.disk.glob("database/*/manifest.json")
+    manifest = json.loads(path.read_text())
+    assert (manifest["originals"], manifest["persons"], manifest["names"]) == (4, 4, 4)
+    assert manifest["made_at"] <= (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+
+
+async def test_a_cluster_is_not_restored_over_another(home: Household) -> None:
+    with pytest.raises(DatabaseError, match="there is a database"):
+        server = EmbeddedPostgres(home.data / "postgres")
+        await asyncio.to_thread(server.restore, lambda cluster, user, password: None)
