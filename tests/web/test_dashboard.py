@@ -172,7 +172,9 @@ PLACE = {
     "assets": 90,
     "missing": 81,
     "frozen_at": "2026-01-01T00:00:00Z",
-    "frozen_because": "81 of 90 files are gone",
+    "frozen_because": "81 of 90 files are gone at once (90 %)",
+    "device": None,
+    "decision": None,
     "last_seen_at": None,
 }
 
@@ -203,6 +205,28 @@ def test_a_frozen_place_asks_and_is_answered(visit: Opener) -> None:
     expect(page.get_by_role("status").get_by_text("marked as missing")).to_be_visible()
     where = "places/1/decision"
     assert decided == [(where, {"decision": "wait"}), (where, {"decision": "accept-missing"})]
+
+
+def test_a_real_folder_that_is_emptied_asks_and_comes_back(product: Product, visit: Opener) -> None:
+    photos = product.folder.parent / "photos"
+    away = photos.with_name("away")
+    page = visit()
+    question = page.locator("[data-place]")
+    expect(question).to_have_count(0)
+    photos.rename(away)
+    photos.mkdir()
+    product.kill("scheduler")  # the watch begins a round when it starts
+    try:
+        expect(question).to_contain_text("The folder is empty, where 16 files were")
+        question.get_by_role("button", name="It is away: wait").click()
+        expect(question).to_contain_text("You said: wait.")
+        (place,) = [p for p in product.call("GET", "/api/places")["places"] if p["frozen_at"]]
+        assert (place["path"], place["decision"], place["missing"]) == (str(photos), "wait", 0)
+    finally:
+        photos.rmdir()
+        away.rename(photos)
+        product.kill("scheduler")
+    expect(question).to_have_count(0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
