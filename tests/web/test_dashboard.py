@@ -101,11 +101,13 @@ def test_errors_stand_by_cause_and_are_tried_again(visit: Opener) -> None:
 
 def test_the_flight_recorder_has_an_address(product: Product, visit: Opener) -> None:
     page = visit()
-    tile = page.locator("#latest + p + ul a").first
+    tile = page.get_by_role("link", name="IMG_4203.jpg")
     tile.focus()
     page.keyboard.press("Enter")
     panel = page.get_by_role("dialog")
-    expect(panel).to_be_visible()
+    expect(panel).to_contain_text("Received")
+    expect(panel).to_contain_text("Looked at for faces")
+    expect(panel.get_by_role("img", name="Preview of IMG_4203.jpg")).to_be_visible()
     assert re.search(r"\?photo=\d+$", page.url)
     address = page.url
     page.keyboard.press("Escape")
@@ -195,14 +197,14 @@ def test_a_frozen_place_asks_and_is_answered(visit: Opener) -> None:
     expect(question).to_contain_text("81 could not be found")
     expect(page.locator("[data-state]")).to_have_attribute("data-state", "red")
     question.get_by_role("button", name="They are gone").click()
-    expect(question).to_contain_text("Mark 81 photos as missing?")
+    expect(question).to_contain_text("Mark 81 files as missing?")
     question.get_by_role("button", name="No", exact=True).click()
     assert decided == []
     question.get_by_role("button", name="It is away: wait").click()
     expect(page.get_by_role("status").get_by_text("Waiting for")).to_be_visible()
     question.get_by_role("button", name="They are gone").click()
     question.get_by_role("button", name="Yes, they are gone").click()
-    expect(page.get_by_role("status").get_by_text("marked as missing")).to_be_visible()
+    expect(page.get_by_role("status").get_by_text("being marked as missing")).to_be_visible()
     where = "places/1/decision"
     assert decided == [(where, {"decision": "wait"}), (where, {"decision": "accept-missing"})]
 
