@@ -101,11 +101,13 @@ def test_errors_stand_by_cause_and_are_tried_again(visit: Opener) -> None:
 
 def test_the_flight_recorder_has_an_address(product: Product, visit: Opener) -> None:
     page = visit()
-    tile = page.locator("#latest + p + ul a").first
+    tile = page.get_by_role("link", name="IMG_4203.jpg")
     tile.focus()
     page.keyboard.press("Enter")
     panel = page.get_by_role("dialog")
-    expect(panel).to_be_visible()
+    expect(panel).to_contain_text("Received")
+    expect(panel).to_contain_text("Looked at for faces")
+    expect(panel.get_by_role("img", name="Preview of IMG_4203.jpg")).to_be_visible()
     assert re.search(r"\?photo=\d+$", page.url)
     address = page.url
     page.keyboard.press("Escape")
@@ -172,7 +174,9 @@ PLACE = {
     "assets": 90,
     "missing": 81,
     "frozen_at": "2026-01-01T00:00:00Z",
-    "frozen_because": "81 of 90 files are gone",
+    "frozen_because": "81 of 90 files are gone at once (90 %)",
+    "device": None,
+    "decision": None,
     "last_seen_at": None,
 }
 
@@ -193,16 +197,38 @@ def test_a_frozen_place_asks_and_is_answered(visit: Opener) -> None:
     expect(question).to_contain_text("81 could not be found")
     expect(page.locator("[data-state]")).to_have_attribute("data-state", "red")
     question.get_by_role("button", name="They are gone").click()
-    expect(question).to_contain_text("Mark 81 photos as missing?")
+    expect(question).to_contain_text("Mark 81 files as missing?")
     question.get_by_role("button", name="No", exact=True).click()
     assert decided == []
     question.get_by_role("button", name="It is away: wait").click()
     expect(page.get_by_role("status").get_by_text("Waiting for")).to_be_visible()
     question.get_by_role("button", name="They are gone").click()
     question.get_by_role("button", name="Yes, they are gone").click()
-    expect(page.get_by_role("status").get_by_text("marked as missing")).to_be_visible()
+    expect(page.get_by_role("status").get_by_text("being marked as missing")).to_be_visible()
     where = "places/1/decision"
     assert decided == [(where, {"decision": "wait"}), (where, {"decision": "accept-missing"})]
+
+
+def test_a_real_folder_that_is_emptied_asks_and_comes_back(product: Product, visit: Opener) -> None:
+    photos = product.folder.parent / "photos"
+    away = photos.with_name("away")
+    page = visit()
+    question = page.locator("[data-place]")
+    expect(question).to_have_count(0)
+    photos.rename(away)
+    photos.mkdir()
+    product.kill("scheduler")  # the watch begins a round when it starts
+    try:
+        expect(question).to_contain_text("The folder is empty, where 16 files were")
+        question.get_by_role("button", name="It is away: wait").click()
+        expect(question).to_contain_text("You said: wait.")
+        (place,) = [p for p in product.call("GET", "/api/places")["places"] if p["frozen_at"]]
+        assert (place["path"], place["decision"], place["missing"]) == (str(photos), "wait", 0)
+    finally:
+        photos.rmdir()
+        away.rename(photos)
+        product.kill("scheduler")
+    expect(question).to_have_count(0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

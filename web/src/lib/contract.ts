@@ -22,18 +22,5 @@ export type Inboxes = Schemas["Inboxes"];
 export type PhotoEvent = Schemas["HistoryEvent"];
 export type PhotoHistory = Schemas["History"];
 
-export interface Place {
-  place_id: number;
-  path: string;
-  kind: string;
-  assets: number;
-  missing: number;
-  frozen_at: string | null;
-  frozen_because: string | null;
-  decision?: "wait" | "accept-missing" | null;
-  last_seen_at: string | null;
-}
-
-export interface Places {
-  places: Place[];
-}
+export type Place = Schemas["PlaceView"];
+export type Places = Schemas["Places"];
