@@ -19,6 +19,7 @@ from kaleidoscope.ml.errors import BadPack, UnknownPack
 from kaleidoscope.ml.settings import MlSettings
 
 PACK_FILE = "pack.toml"
+REGULAR = 4  # faces of a person who counts for the size of a library
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 
@@ -67,7 +68,8 @@ class Step(_Data):
     `join` on, and two persons are merged from `merge` on (None: the same); at `even` it is as
     likely as not that the two are one.
 
-    `merge` may be the lower one: what is split by a strict `join` is merged when many faces speak.
+    Persons count who have `REGULAR` faces or more: passers-by make no library large. `merge` may be
+    the lower one: what is split by a strict `join` is merged when all faces can be seen.
     """
 
     persons: int = Field(ge=0)
@@ -81,15 +83,21 @@ class Thresholds(_Data):
 
     They rise with the library: among more strangers one is more likely to come close. They are
     those of faces embedded in two views; the same faces lie lower by `one_view` in a single view
-    and higher by `six_views` in six. `slope`: how fast the odds of "the same person" rise with the
-    similarity (odds = exp(slope · (similarity - even))). `found_quality` 0..1: a poorer face may
-    join a person and never founds one. `measured` says on what, or that nobody could.
+    and higher by `six_views` in six. When persons are merged, `rival` times their lead over the
+    next most similar persons counts as well (who has nobody near leads over `lonely`; None: over
+    `merge`), and for each doubling of the smaller they must be more similar by `caution`.
+    `slope`: how fast the odds of "the same person" rise with the similarity (odds = exp(slope ·
+    (similarity - even))). `found_quality` 0..1: a poorer face may join a person, never found one.
+    `measured` says on what, or that nobody could.
     """
 
     steps: tuple[Step, ...] = Field(min_length=1)
     slope: float = Field(gt=0)
     one_view: float = Field(default=0.0, ge=0)
     six_views: float = Field(default=0.0, ge=0)
+    rival: float = Field(default=0.0, ge=0, le=3)
+    caution: float = Field(default=0.0, ge=0, lt=1)
+    lonely: float | None = Field(default=None, gt=-1, lt=1)
     found_quality: float = Field(default=0.05, ge=0, le=1)
     measured: str = ""
 
@@ -108,6 +116,12 @@ class Thresholds(_Data):
         """The least average similarity at which two persons of such a library are one."""
         step = self._step(persons)
         return (step.join if step.merge is None else step.merge) + self._shift(views)
+
+    def lonely_at(self, persons: int, *, views: int = 2) -> float:
+        """How similar the next persons are taken to be where there is nobody near."""
+        if self.lonely is None:
+            return self.merge_at(persons, views=views)
+        return self.lonely + self._shift(views)
 
     def probability(self, similarity: float, persons: int, *, views: int = 2) -> float:
         """How likely a face is of the person it is most similar to, 0..1, in such a library."""
@@ -279,11 +293,13 @@ BUILTIN = Pack(
     ),
     thresholds=Thresholds(
         steps=(
-            Step(persons=100, join=0.945, merge=0.928, even=0.931),
-            Step(persons=300, join=0.945, merge=0.928, even=0.935),
-            Step(persons=800, join=0.945, merge=0.9305, even=0.937),
-            Step(persons=0, join=0.945, merge=0.933, even=0.938),
+            Step(persons=40, join=0.945, merge=0.922, even=0.931),
+            Step(persons=80, join=0.945, merge=0.928, even=0.935),
+            Step(persons=0, join=0.945, merge=0.932, even=0.938),
         ),
+        rival=1.0,
+        caution=0.0056,
+        lonely=0.905,
         slope=240.0,
         one_view=0.004,
         six_views=0.0035,

@@ -175,11 +175,12 @@ READINGS = {
         },
         Thresholds(
             steps=(
-                Step(persons=100, join=0.44, merge=0.37, even=0.375),
-                Step(persons=300, join=0.44, merge=0.37, even=0.405),
-                Step(persons=800, join=0.44, merge=0.38, even=0.42),
-                Step(persons=0, join=0.44, merge=0.40, even=0.43),
+                Step(persons=40, join=0.44, merge=0.265, even=0.375),
+                Step(persons=120, join=0.44, merge=0.32, even=0.405),
+                Step(persons=300, join=0.44, merge=0.34, even=0.42),
+                Step(persons=0, join=0.44, merge=0.36, even=0.43),
             ),
+            caution=0.05,
             slope=46.0,
             measured="a MobileFaceNet of 128 dimensions on the photographs of `builtin`",
         ),

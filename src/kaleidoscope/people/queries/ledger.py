@@ -129,14 +129,15 @@ async def add_event(
     before: Mapping[str, Any],
     after: Mapping[str, Any],
     undoes: int | None = None,
+    round_number: int | None = None,
 ) -> int:
     """Write a change into the ledger; its number."""
     event_id: int = (
         await session.execute(
             text(
                 "INSERT INTO identity_events (kind, made_by, person_ids, face_ids, before, after,"
-                "   undoes) VALUES (:kind, :made_by, :persons, :faces, CAST(:before AS jsonb),"
-                "   CAST(:after AS jsonb), :undoes) RETURNING id"
+                "   undoes, round) VALUES (:kind, :made_by, :persons, :faces,"
+                "   CAST(:before AS jsonb), CAST(:after AS jsonb), :undoes, :round) RETURNING id"
             ),
             {
                 "kind": kind,
@@ -146,6 +147,7 @@ async def add_event(
                 "before": json.dumps(before),
                 "after": json.dumps(after),
                 "undoes": undoes,
+                "round": round_number,
             },
         )
     ).scalar_one()
@@ -157,9 +159,28 @@ async def add_event(
     return event_id
 
 
+async def open_round(session: AsyncSession, event_id: int) -> None:
+    """The event is the first of a round of consolidation."""
+    await session.execute(
+        text("UPDATE identity_events SET round = id WHERE id = :id"), {"id": event_id}
+    )
+
+
+async def events_of_round(session: AsyncSession, number: int) -> list[int]:
+    """The events of a round, which any of them names, that nobody has undone; the last first."""
+    rows = await session.execute(
+        text(
+            "SELECT id FROM identity_events WHERE undone_by IS NULL AND undoes IS NULL"
+            " AND round = (SELECT round FROM identity_events WHERE id = :number) ORDER BY id DESC"
+        ),
+        {"number": number},
+    )
+    return list(rows.scalars())
+
+
 EVENT = (
-    "SELECT id, kind, made_by, created_at, person_ids, face_ids, before, after, undoes, undone_by"
-    " FROM identity_events"
+    "SELECT id, kind, made_by, created_at, person_ids, face_ids, before, after, undoes, undone_by,"
+    " round FROM identity_events"
 )
 
 
