@@ -244,3 +244,16 @@ class UndoRequest(BaseModel):
     """POST /people/undo: without an event, the last one that a person made."""
 
     event_id: Id | None = None
+
+
+class ConsolidateRequest(BaseModel):
+    """POST /people/consolidate: only tell what would be, and look at all persons anew."""
+
+    dry_run: bool = False
+    everybody: bool = False
+
+
+class UndoRoundRequest(BaseModel):
+    """POST /people/consolidate/undo: the number of a consolidation, or of an event of it."""
+
+    round: Id
