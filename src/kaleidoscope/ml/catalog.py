@@ -19,6 +19,7 @@ from kaleidoscope.ml.errors import BadPack, UnknownPack
 from kaleidoscope.ml.settings import MlSettings
 
 PACK_FILE = "pack.toml"
+CALIBRATION_FILE = "calibration.toml"
 REGULAR = 4  # faces of a person who counts for the size of a library
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
@@ -110,28 +111,29 @@ class Thresholds(_Data):
 
     def join_at(self, persons: int, *, views: int = 2) -> float:
         """The least similarity at which a face joins a person in a library of so many persons."""
-        return self._step(persons).join + self._shift(views)
+        return self._step(persons).join + self.shift(views)
 
     def merge_at(self, persons: int, *, views: int = 2) -> float:
         """The least average similarity at which two persons of such a library are one."""
         step = self._step(persons)
-        return (step.join if step.merge is None else step.merge) + self._shift(views)
+        return (step.join if step.merge is None else step.merge) + self.shift(views)
 
     def lonely_at(self, persons: int, *, views: int = 2) -> float:
         """How similar the next persons are taken to be where there is nobody near."""
         if self.lonely is None:
             return self.merge_at(persons, views=views)
-        return self.lonely + self._shift(views)
+        return self.lonely + self.shift(views)
 
     def probability(self, similarity: float, persons: int, *, views: int = 2) -> float:
         """How likely a face is of the person it is most similar to, 0..1, in such a library."""
-        above = similarity - self._step(persons).even - self._shift(views)
+        above = similarity - self._step(persons).even - self.shift(views)
         return 1 / (1 + math.exp(max(-700.0, min(700.0, -self.slope * above))))
 
     def _step(self, persons: int) -> Step:
         return next(s for s in self.steps if s.persons == 0 or persons <= s.persons)
 
-    def _shift(self, views: int) -> float:
+    def shift(self, views: int) -> float:
+        """How much higher the similarities of faces embedded in so many views lie."""
         return -self.one_view if views == 1 else self.six_views if views >= 6 else 0.0
 
 
@@ -191,8 +193,41 @@ def packs() -> dict[str, Pack]:
     }
 
 
+class Calibration(_Data):
+    """What similarities of a pack mean on this machine's own faces: the `slope`, and the `even` of
+    each of the pack's steps; `measured` says on what.
+    """
+
+    slope: float = Field(gt=0)
+    even: tuple[float, ...]
+    measured: str
+
+    def applied(self, pack: Pack) -> Pack:
+        """The pack with these figures; unchanged if it has other steps by now."""
+        stated = pack.thresholds
+        if len(self.even) != len(stated.steps):
+            return pack
+        steps = tuple(
+            step.model_copy(update={"even": even})
+            for step, even in zip(stated.steps, self.even, strict=True)
+        )
+        thresholds = stated.model_copy(update={"steps": steps, "slope": self.slope})
+        return pack.model_copy(update={"thresholds": thresholds})
+
+
 def find(name: str) -> Pack:
-    """The pack of this name. Raises `UnknownPack` or `BadPack`."""
+    """The pack of this name, as it was calibrated here. Raises `UnknownPack` or `BadPack`."""
+    pack = _find(name)
+    file = pack.folder / CALIBRATION_FILE
+    if not file.is_file():
+        return pack
+    try:
+        return Calibration.model_validate(read_toml(file)).applied(pack)
+    except ValidationError as error:
+        raise BadPack(f"{file}: {error.errors()[0]['msg']}", path=str(file)) from error
+
+
+def _find(name: str) -> Pack:
     if name == FAKE.name:
         return FAKE
     own = models_dir() / name / PACK_FILE
@@ -293,9 +328,9 @@ BUILTIN = Pack(
     ),
     thresholds=Thresholds(
         steps=(
-            Step(persons=40, join=0.945, merge=0.922, even=0.931),
-            Step(persons=80, join=0.945, merge=0.928, even=0.935),
-            Step(persons=0, join=0.945, merge=0.932, even=0.938),
+            Step(persons=40, join=0.945, merge=0.922, even=0.92),
+            Step(persons=80, join=0.945, merge=0.928, even=0.922),
+            Step(persons=0, join=0.945, merge=0.932, even=0.928),
         ),
         rival=1.0,
         caution=0.0056,

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -268,6 +268,51 @@ def consolidate(
         again = f"kaleidoscope people consolidate --undo {done.round}"
         console.print(f"[dim]`{again}` takes it back[/]")
     return None
+
+
+@app.command()
+def calibrate(
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Photos with one folder a person, instead of your confirmed faces."),
+    ] = None,
+    diagram: Annotated[
+        Path | None, typer.Option(help="Write the reliability diagram there, as SVG.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only measure, change nothing.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Fit what a similarity means, so that a probability of 0.85 is right 85 times in 100.
+
+    Kept with the pack in use.
+    """
+    from kaleidoscope.people.service import calibrating  # networks: slow to import
+
+    pack = service.find_pack(None)
+
+    async def known() -> tuple[Any, Any]:
+        async with open_database() as db, db.transaction() as session:
+            return await calibrating.confirmed(session, pack)
+
+    async def work() -> calibrating.Calibrated:
+        if folder is None:
+            vectors, who = await known()
+        else:
+            vectors, who = await asyncio.to_thread(calibrating.labelled, folder, pack)
+        return await asyncio.to_thread(calibrating.calibrate, pack, vectors, who)
+
+    found = run(work())
+    if diagram is not None:
+        from kaleidoscope.people.outside import diagram as diagrams
+
+        diagrams.save(found.bins, found.error, f"{pack.name}: {found.faces} faces", diagram)
+    if not dry_run:
+        calibrating.keep(pack, found)
+    if json:
+        return emit(found, json=True)
+    return emit(f"{pack.name}: {found.measured}; slope {found.slope}, even at {found.even}")
 
 
 @app.command()
