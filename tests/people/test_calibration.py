@@ -113,3 +113,19 @@ def test_the_diagram_is_a_picture(tmp_path: Path) -> None:
     diagram.save(bins, 0.012, "a pack", tmp_path / "r.svg")
     dots = ElementTree.parse(tmp_path / "r.svg").findall(".//{http://www.w3.org/2000/svg}circle")
     assert len(dots) == len(bins)
+
+
+async def test_a_face_tells_how_likely_it_is_of_its_person(album: Album) -> None:
+    await album.shoot(1)
+    photo, _ = await album.shoot(1, view=1)
+    async with album.db.transaction() as session:
+        [told] = (await service.photo(session, photo)).detections
+    assert told.similarity is not None and told.probability is not None
+    assert told.probability == pytest.approx(
+        catalog.find("builtin").thresholds.probability(told.similarity, 0), abs=1e-3
+    )
+    async with album.db.transaction() as session:
+        await service.confirm(session, told.face_id)
+    async with album.db.transaction() as session:
+        [told] = (await service.photo(session, photo)).detections
+    assert told.probability == 1.0

@@ -147,7 +147,9 @@ class Classified(BaseModel):
 
 
 class FaceView(BaseModel):
-    """A face as the API shows it."""
+    """A face as the API shows it. `probability`: how likely it is of its person, calibrated, so
+    that it means the same for every pack; `confidence`: how likely it is a face at all.
+    """
 
     face_id: int
     bbox: list[float]
@@ -155,6 +157,7 @@ class FaceView(BaseModel):
     person_id: int | None
     suggested_person_id: int | None
     similarity: float | None
+    probability: float | None
     confidence: float | None
     quality: float | None
     status: str

@@ -50,6 +50,12 @@ def limits(pack: Pack, persons: int) -> Limits:
     )
 
 
+def probability(pack: Pack, similarity: float, persons: int) -> float:
+    """How likely a face so similar is of its person, in a library of so many regulars."""
+    views = VIEWS[load(MlSettings).preset]
+    return pack.thresholds.probability(similarity, persons, views=views)
+
+
 async def size(session: AsyncSession, pack: str) -> search.Library:
     """How large the library is, as far as it matters for thresholds and the way to search."""
     return await search.library(session, pack, load(PeopleSettings).exact_up_to)
