@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 from album import DIMENSION, Album, detection, face
 
+from kaleidoscope.kernel.errors import NotFound
+from kaleidoscope.kernel.settings import load
 from kaleidoscope.people import jobs, service
-from kaleidoscope.people.rules.clustering import Cluster, Merge, consolidate, near_pairs
+from kaleidoscope.people.rules.clustering import Rule, together
+from kaleidoscope.people.rules.consolidation import Faces, Regrouping, Said, Whole, regroup
+from kaleidoscope.people.rules.matching import Limits
+from kaleidoscope.people.service import Consolidated
 
 
 def unit(*values: float) -> np.ndarray:
@@ -35,8 +40,6 @@ async def split_by_order(album: Album) -> tuple[int, int, list[int]]:
 @pytest.fixture
 def lenient(album: Album, monkeypatch: pytest.MonkeyPatch) -> Album:
     """An album whose persons are merged at .85."""
-    from kaleidoscope.kernel.settings import load
-
     monkeypatch.setenv("KALEIDOSCOPE_PEOPLE_MERGE", "0.85")
     load.cache_clear()
     return album
@@ -44,7 +47,7 @@ def lenient(album: Album, monkeypatch: pytest.MonkeyPatch) -> Album:
 
 async def test_what_order_split_is_merged(lenient: Album) -> None:
     one, other, photos = await split_by_order(lenient)
-    assert (await jobs.consolidate(lenient.db) or {})["merged"] == 1
+    assert (await jobs.consolidate(lenient.db) or Consolidated()).merged == 1
     assert {p for photo in photos for p in await lenient.persons(photo)} == {one}
     async with lenient.db.transaction() as session:
         assert await service.resolve(session, other) == one
@@ -128,57 +131,235 @@ async def test_while_photos_are_on_their_way_it_waits(lenient: Album) -> None:
     await lenient.add()
     assert await jobs.consolidate_when_quiet(lenient.db) is None
     await lenient.rows("UPDATE persons SET created_at = now() - interval '2 h' RETURNING 1")
-    assert (await jobs.consolidate_when_quiet(lenient.db) or {})["merged"] == 1
+    assert (await jobs.consolidate_when_quiet(lenient.db) or Consolidated()).merged == 1
 
 
-# ---- the rule itself ---------------------------------------------------------------------------
+async def mixed_by_order(album: Album) -> tuple[int, list[int]]:
+    """Two people whom arrival order made one: a face between them came first."""
+    photos = []
+    for view in (unit(1, 0), unit(1, 0.3), unit(1, -0.3)):
+        photo = await album.add()
+        await album.deliver(album.callback(photo, [detection(view)]))
+        photos.append(photo[0])
+    for side in (1, -1):
+        for more in range(3):
+            photo = await album.add()
+            await album.deliver(
+                album.callback(photo, [detection(unit(1, side * (0.5 + more / 50)))])
+            )
+            photos.append(photo[0])
+    return (await album.persons(photos[0]))[0] or 0, photos
 
 
-def merges(means: list[np.ndarray], least: float, **more: Any) -> list[Merge]:
-    counts = more.pop("counts", [1] * len(means))
-    names = more.pop("names", [None] * len(means))
-    stacked = np.array(means, np.float32)
-    clusters = [Cluster(i, n, name) for i, (n, name) in enumerate(zip(counts, names, strict=True))]
-    pairs = near_pairs(stacked, np.arange(len(means)), least)
-    return consolidate(clusters, stacked, pairs, least, more.pop("apart", {}))
+@pytest.fixture
+def strict(album: Album, monkeypatch: pytest.MonkeyPatch) -> Album:
+    """An album that joins carelessly at first and is then told to be strict: at .97."""
+    monkeypatch.setenv("KALEIDOSCOPE_PEOPLE_JOIN", "0.8")
+    monkeypatch.setenv("KALEIDOSCOPE_PEOPLE_MERGE", "0.97")
+    load.cache_clear()
+    return album
+
+
+async def grow_strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KALEIDOSCOPE_PEOPLE_JOIN", "0.97")
+    load.cache_clear()
+
+
+async def test_what_order_merged_is_split(strict: Album, monkeypatch: pytest.MonkeyPatch) -> None:
+    person, photos = await mixed_by_order(strict)
+    assert {p for photo in photos for p in await strict.persons(photo)} == {person}
+    await grow_strict(monkeypatch)
+    done = await jobs.consolidate(strict.db)
+    assert done is not None and done.split == 1 and done.founded >= 1
+    left, right = await strict.persons(photos[3]), await strict.persons(photos[6])
+    assert left != right and None not in left + right
+    await strict.check()
+    again = await jobs.consolidate(strict.db)
+    assert again is None or again.moved == 0, "what was split stays so"
+
+
+async def test_a_dry_run_tells_and_does_nothing(
+    strict: Album, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person, photos = await mixed_by_order(strict)
+    await grow_strict(monkeypatch)
+    foreseen = await jobs.consolidate(strict.db, dry_run=True)
+    assert {p for photo in photos for p in await strict.persons(photo)} == {person}
+    done = await jobs.consolidate(strict.db)
+    assert foreseen is not None and done is not None and done.round is not None
+    assert foreseen == Consolidated(**{**vars(done), "round": None})
+    assert foreseen.confirmed_touched == 0 < foreseen.moved
+
+
+async def test_a_round_is_undone_as_a_whole_and_not_made_again(
+    strict: Album, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person, photos = await mixed_by_order(strict)
+    await grow_strict(monkeypatch)
+    done = await jobs.consolidate(strict.db)
+    assert done is not None and done.round is not None
+    async with strict.db.transaction() as session:
+        events = await service.undo_round(session, done.round)
+    assert sum(e.faces_moved for e in events) == done.moved
+    assert {p for photo in photos for p in await strict.persons(photo)} == {person}
+    await strict.check()
+    again = await jobs.consolidate(strict.db)
+    assert again is None or again.moved == 0
+    async with strict.db.transaction() as session:
+        with pytest.raises(NotFound):
+            await service.undo_round(session, done.round)
+
+
+async def test_who_was_merged_by_a_person_is_not_split(
+    strict: Album, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await grow_strict(monkeypatch)
+    _, [one] = await strict.shoot(1)
+    _, [other] = await strict.shoot(2)
+    assert one is not None and other is not None and one != other
+    async with strict.db.transaction() as session:
+        await service.merge(session, one, [other])
+    done = await jobs.consolidate(strict.db, everybody=True)
+    assert done is not None and done.moved == 0
+
+
+async def test_a_confirmed_face_stays_where_the_rest_goes(
+    strict: Album, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person, photos = await mixed_by_order(strict)
+    [face_id] = await strict.face_ids(photos[6])
+    async with strict.db.transaction() as session:
+        await service.confirm(session, face_id)
+    await grow_strict(monkeypatch)
+    done = await jobs.consolidate(strict.db)
+    assert done is not None and done.split == 1 and done.confirmed_touched == 0
+    assert await strict.persons(photos[6]) == [person]
+    assert await strict.persons(photos[3]) != [person]
+
+
+# ---- the rules themselves ----------------------------------------------------------------------
+
+
+def groups(means: list[np.ndarray], least: float, **more: Any) -> list[int]:
+    rule = Rule(least, more.pop("floor", least), more.pop("rival", 0.0), more.pop("caution", 0.0))
+    counts = np.array(more.pop("counts", [1] * len(means)), np.float64)
+    apart = np.array(more.pop("apart", []), np.int64).reshape(-1, 2)
+    found: list[int] = together(np.array(means, np.float32), counts, apart, rule, **more).tolist()
+    return found
 
 
 def test_the_most_similar_pair_goes_first_and_changes_the_rest() -> None:
-    found = merges([unit(1, 0), unit(1, 0.1), unit(1, 0.5)], 0.9)
-    assert (found[0].kept, found[0].gone) == (0, 1)
-    alone = merges([unit(1, -0.4), unit(1, 0), unit(1, 0.45)], 0.91)
-    assert len(alone) == 1, "the third is near one of the two, and not near both on average"
+    assert groups([unit(1, 0), unit(1, 0.1), unit(1, 0.5)], 0.9)[:2] == [0, 0]
+    alone = groups([unit(1, -0.4), unit(1, 0), unit(1, 0.45)], 0.91)
+    assert len(set(alone)) == 2, "the third is near one of the two, and not near both on average"
 
 
-def test_average_linkage_is_what_clustering_from_scratch_gives() -> None:
+@pytest.mark.parametrize("seed", range(5))
+def test_average_linkage_is_what_clustering_from_scratch_gives(seed: int) -> None:
     scipy = pytest.importorskip("scipy.cluster.hierarchy")
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(seed)
     centres = rng.normal(size=(12, 16))
     faces = np.repeat(centres, 6, axis=0) + 0.55 * rng.normal(size=(72, 16))
     faces = (faces / np.linalg.norm(faces, axis=1, keepdims=True)).astype(np.float32)
     least = 0.55
-    parent = list(range(72))
-    for merge in merges(list(faces), least):
-        parent[merge.gone] = merge.kept
-    for i in range(72):
-        while parent[i] != parent[parent[i]]:
-            parent[i] = parent[parent[i]]
+    first = groups(list(faces), least)
     distances = 1 - (faces @ faces.T)[np.triu_indices(72, 1)]
     expected = scipy.fcluster(scipy.linkage(distances, "average"), 1 - least, "distance")
-    ours = {frozenset(j for j in range(72) if parent[j] == p) for p in set(parent)}
+    ours = {frozenset(j for j in range(72) if first[j] == g) for g in set(first)}
     theirs = {frozenset(np.nonzero(expected == c)[0].tolist()) for c in set(expected)}
     assert ours == theirs
 
 
+def test_in_a_crowd_more_is_needed() -> None:
+    pair = [unit(1, 0, 0), unit(1, 0.5, 0)]  # .89 alike
+    crowd = [unit(1, 0.2, 0.45), unit(1, 0.2, -0.45), unit(1, 0.25, 0.4, 0.3)]
+    apart = [(a, b) for a in range(5) for b in range(2, 5) if a != b]
+    assert groups(pair, 0.893, rival=1.0, floor=0.8) == [0, 0]
+    assert groups(pair + crowd, 0.893, rival=1.0, floor=0.8, apart=apart)[:2] == [0, 1]
+    assert groups(pair + crowd, 0.893, apart=apart)[:2] == [0, 0]
+
+
+def test_two_with_many_faces_must_be_nearer() -> None:
+    pair = [unit(1, 0), unit(1, 0.4)]
+    assert groups(pair, 0.9, caution=0.02, counts=[1, 50]) == [0, 0]
+    assert groups(pair, 0.9, caution=0.02, counts=[50, 50]) == [0, 1]
+
+
+def test_only_what_is_fresh_is_looked_at() -> None:
+    means = [unit(1, 0), unit(1, 0.05), unit(0, 0, 1), unit(0, 0.05, 1)]
+    assert groups(means, 0.9, fresh=np.array([False, False, True, False])) == [0, 1, 2, 2]
+
+
 def test_foes_stay_foes_of_what_they_become_part_of() -> None:
     means = [unit(1, 0), unit(1, 0.05), unit(1, 0.1)]
-    found = merges(means, 0.9, apart={0: {2}, 2: {0}})
-    assert len(found) == 1
+    assert len(set(groups(means, 0.9, apart=[(0, 2)]))) == 2
+    assert len(set(groups(means, 0.9, whose=np.array([1, 0, 2])))) == 2
+    assert len(set(groups(means, 0.9, whose=np.array([1, 0, 1])))) == 1
 
 
-def test_who_survives() -> None:
-    means = [unit(1, 0), unit(1, 0.05)]
-    assert merges(means, 0.9, counts=[1, 5])[0].kept == 1
-    assert merges(means, 0.9, counts=[1, 5], names=["Anna", None])[0].kept == 0
-    assert merges(means, 0.9, names=["Anna", "Bea"]) == []
-    assert merges(means, 0.9)[0].kept == 0
+def regrouped(persons: list[int], vectors: list[np.ndarray], **more: Any) -> list[Regrouping]:
+    n = len(persons)
+    faces = Faces(
+        np.arange(101, 101 + n),
+        np.array(persons),
+        np.array(more.pop("photos", range(n))),
+        np.array(more.pop("qualities", [1.0] * n)),
+        np.array(more.pop("confirmed", [False] * n)),
+        np.array(vectors, np.float32),
+    )
+    none = np.zeros(0, np.int64)
+    whole = more.pop("whole", Whole(none, none, np.zeros((0, DIMENSION), np.float32)))
+    if "confirmed_persons" in more:
+        more["confirmed"] = frozenset(more.pop("confirmed_persons"))
+    limits = Limits(join=0.95, merge=0.9, copy=0.98, same=0.99, found=0.1, lonely=0.9)
+    return regroup(faces, whole, Said(**more), limits)
+
+
+NEAR = [unit(1, 0.02 * i) for i in range(4)]
+FAR = [unit(0.02 * i, 1) for i in range(4)]
+
+
+def test_the_id_that_most_faces_had_remains() -> None:
+    [one] = regrouped([1, 2, 2, 2], NEAR)
+    assert one.merged == {1: 2} and {f: p for f, (p, _) in one.faces.items()} == {101: 2}
+    [named] = regrouped([1, 2, 2, 2], NEAR, names={1: "Anna"})
+    assert named.merged == {2: 1}
+    assert regrouped([1, 2, 2, 2], NEAR, names={1: "Anna", 2: "Bea"}) == []
+    [older] = regrouped([1, 1, 2, 2], NEAR)
+    assert older.merged == {2: 1}
+
+
+def test_who_is_split_keeps_the_id_with_the_most_faces() -> None:
+    [found] = regrouped([1] * 7, [*NEAR, *FAR[:3]])
+    assert found.split == {1} and found.founded == {-1: 1} and not found.merged
+    assert {f: p for f, (p, _) in found.faces.items()} == {105: -1, 106: -1, 107: -1}
+
+
+def test_a_face_too_poor_to_found_is_open_again() -> None:
+    [found] = regrouped([1] * 5, [*NEAR, FAR[0]], qualities=[1, 1, 1, 1, 0.05])
+    assert found.faces == {105: (None, None)}
+    [placed] = regrouped([1] * 4 + [0], [*NEAR, NEAR[0]], qualities=[1, 1, 1, 1, 0.05])
+    assert placed.faces[105][0] == 1
+
+
+def test_two_in_one_photo_are_two_unless_nearly_identical() -> None:
+    left, right = unit(1, 0), unit(1, 0.3)
+    assert len(regrouped([1, 2], [left, right])) == 1
+    assert regrouped([1, 2], [left, right], photos=[7, 7]) == []
+    assert len(regrouped([1, 2], [left, left], photos=[7, 7])) == 1
+
+
+def test_a_no_keeps_apart_what_is_alike() -> None:
+    assert regrouped([1, 2], NEAR[:2], face_noes=[(101, 2)]) == []
+    assert regrouped([1, 0], NEAR[:2], face_noes=[(102, 1)], qualities=[1, 0.0]) == []
+
+
+def test_confirmed_faces_keep_their_person() -> None:
+    assert regrouped([1, 2], NEAR[:2], confirmed=[True, True], confirmed_persons=[1, 2]) == []
+
+
+def test_whole_persons_take_part_as_they_are() -> None:
+    whole = Whole(np.array([5]), np.array([9]), np.array([unit(1, 0.01)], np.float32))
+    [found] = regrouped([1, 1], NEAR[:2], whole=whole)
+    assert found.merged == {1: 5} and found.persons == {1, 5}
+    assert regrouped([1, 1], NEAR[:2], whole=whole, present=[(0, 5)]) == []

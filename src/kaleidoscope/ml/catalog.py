@@ -19,6 +19,8 @@ from kaleidoscope.ml.errors import BadPack, UnknownPack
 from kaleidoscope.ml.settings import MlSettings
 
 PACK_FILE = "pack.toml"
+CALIBRATION_FILE = "calibration.toml"
+REGULAR = 4  # faces of a person who counts for the size of a library
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 
@@ -67,7 +69,8 @@ class Step(_Data):
     `join` on, and two persons are merged from `merge` on (None: the same); at `even` it is as
     likely as not that the two are one.
 
-    `merge` may be the lower one: what is split by a strict `join` is merged when many faces speak.
+    Persons count who have `REGULAR` faces or more: passers-by make no library large. `merge` may be
+    the lower one: what is split by a strict `join` is merged when all faces can be seen.
     """
 
     persons: int = Field(ge=0)
@@ -81,15 +84,21 @@ class Thresholds(_Data):
 
     They rise with the library: among more strangers one is more likely to come close. They are
     those of faces embedded in two views; the same faces lie lower by `one_view` in a single view
-    and higher by `six_views` in six. `slope`: how fast the odds of "the same person" rise with the
-    similarity (odds = exp(slope · (similarity - even))). `found_quality` 0..1: a poorer face may
-    join a person and never founds one. `measured` says on what, or that nobody could.
+    and higher by `six_views` in six. When persons are merged, `rival` times their lead over the
+    next most similar persons counts as well (who has nobody near leads over `lonely`; None: over
+    `merge`), and for each doubling of the smaller they must be more similar by `caution`.
+    `slope`: how fast the odds of "the same person" rise with the similarity (odds = exp(slope ·
+    (similarity - even))). `found_quality` 0..1: a poorer face may join a person, never found one.
+    `measured` says on what, or that nobody could.
     """
 
     steps: tuple[Step, ...] = Field(min_length=1)
     slope: float = Field(gt=0)
     one_view: float = Field(default=0.0, ge=0)
     six_views: float = Field(default=0.0, ge=0)
+    rival: float = Field(default=0.0, ge=0, le=3)
+    caution: float = Field(default=0.0, ge=0, lt=1)
+    lonely: float | None = Field(default=None, gt=-1, lt=1)
     found_quality: float = Field(default=0.05, ge=0, le=1)
     measured: str = ""
 
@@ -102,22 +111,29 @@ class Thresholds(_Data):
 
     def join_at(self, persons: int, *, views: int = 2) -> float:
         """The least similarity at which a face joins a person in a library of so many persons."""
-        return self._step(persons).join + self._shift(views)
+        return self._step(persons).join + self.shift(views)
 
     def merge_at(self, persons: int, *, views: int = 2) -> float:
         """The least average similarity at which two persons of such a library are one."""
         step = self._step(persons)
-        return (step.join if step.merge is None else step.merge) + self._shift(views)
+        return (step.join if step.merge is None else step.merge) + self.shift(views)
+
+    def lonely_at(self, persons: int, *, views: int = 2) -> float:
+        """How similar the next persons are taken to be where there is nobody near."""
+        if self.lonely is None:
+            return self.merge_at(persons, views=views)
+        return self.lonely + self.shift(views)
 
     def probability(self, similarity: float, persons: int, *, views: int = 2) -> float:
         """How likely a face is of the person it is most similar to, 0..1, in such a library."""
-        above = similarity - self._step(persons).even - self._shift(views)
+        above = similarity - self._step(persons).even - self.shift(views)
         return 1 / (1 + math.exp(max(-700.0, min(700.0, -self.slope * above))))
 
     def _step(self, persons: int) -> Step:
         return next(s for s in self.steps if s.persons == 0 or persons <= s.persons)
 
-    def _shift(self, views: int) -> float:
+    def shift(self, views: int) -> float:
+        """How much higher the similarities of faces embedded in so many views lie."""
         return -self.one_view if views == 1 else self.six_views if views >= 6 else 0.0
 
 
@@ -177,8 +193,41 @@ def packs() -> dict[str, Pack]:
     }
 
 
+class Calibration(_Data):
+    """What similarities of a pack mean on this machine's own faces: the `slope`, and the `even` of
+    each of the pack's steps; `measured` says on what.
+    """
+
+    slope: float = Field(gt=0)
+    even: tuple[float, ...]
+    measured: str
+
+    def applied(self, pack: Pack) -> Pack:
+        """The pack with these figures; unchanged if it has other steps by now."""
+        stated = pack.thresholds
+        if len(self.even) != len(stated.steps):
+            return pack
+        steps = tuple(
+            step.model_copy(update={"even": even})
+            for step, even in zip(stated.steps, self.even, strict=True)
+        )
+        thresholds = stated.model_copy(update={"steps": steps, "slope": self.slope})
+        return pack.model_copy(update={"thresholds": thresholds})
+
+
 def find(name: str) -> Pack:
-    """The pack of this name. Raises `UnknownPack` or `BadPack`."""
+    """The pack of this name, as it was calibrated here. Raises `UnknownPack` or `BadPack`."""
+    pack = _find(name)
+    file = pack.folder / CALIBRATION_FILE
+    if not file.is_file():
+        return pack
+    try:
+        return Calibration.model_validate(read_toml(file)).applied(pack)
+    except ValidationError as error:
+        raise BadPack(f"{file}: {error.errors()[0]['msg']}", path=str(file)) from error
+
+
+def _find(name: str) -> Pack:
     if name == FAKE.name:
         return FAKE
     own = models_dir() / name / PACK_FILE
@@ -279,11 +328,13 @@ BUILTIN = Pack(
     ),
     thresholds=Thresholds(
         steps=(
-            Step(persons=100, join=0.945, merge=0.928, even=0.931),
-            Step(persons=300, join=0.945, merge=0.928, even=0.935),
-            Step(persons=800, join=0.945, merge=0.9305, even=0.937),
-            Step(persons=0, join=0.945, merge=0.933, even=0.938),
+            Step(persons=40, join=0.945, merge=0.922, even=0.92),
+            Step(persons=80, join=0.945, merge=0.928, even=0.922),
+            Step(persons=0, join=0.945, merge=0.932, even=0.928),
         ),
+        rival=1.0,
+        caution=0.0056,
+        lonely=0.905,
         slope=240.0,
         one_view=0.004,
         six_views=0.0035,

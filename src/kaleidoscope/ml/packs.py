@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kaleidoscope.ml import catalog, engine, weights
-from kaleidoscope.ml.catalog import ModelFile, Pack, Step, Thresholds
+from kaleidoscope.ml.catalog import Calibration, ModelFile, Pack, Step, Thresholds
 from kaleidoscope.ml.download import Progress, fetch
 from kaleidoscope.ml.errors import (
     BadPack,
@@ -175,12 +175,13 @@ READINGS = {
         },
         Thresholds(
             steps=(
-                Step(persons=100, join=0.44, merge=0.37, even=0.375),
-                Step(persons=300, join=0.44, merge=0.37, even=0.405),
-                Step(persons=800, join=0.44, merge=0.38, even=0.42),
-                Step(persons=0, join=0.44, merge=0.40, even=0.43),
+                Step(persons=40, join=0.44, merge=0.265, even=0.313),
+                Step(persons=120, join=0.44, merge=0.32, even=0.338),
+                Step(persons=300, join=0.44, merge=0.34, even=0.363),
+                Step(persons=0, join=0.44, merge=0.36, even=0.369),
             ),
-            slope=46.0,
+            caution=0.05,
+            slope=41.0,
             measured="a MobileFaceNet of 128 dimensions on the photographs of `builtin`",
         ),
     ),
@@ -339,6 +340,15 @@ def _file(path: Path, given: dict[str, Any]) -> dict[str, Any]:
     if any(f.get("sha256", found["sha256"]) != found["sha256"] for f in said):
         raise ChecksumMismatch(f"{path.name} is not the file that {catalog.PACK_FILE} names")
     return found
+
+
+def calibrate(pack: Pack, calibration: Calibration) -> Path:
+    """Keep what similarities of the pack mean on this machine's faces; the file it is in."""
+    file = pack.folder / catalog.CALIBRATION_FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{name} = {_value(value)}" for name, value in calibration.model_dump().items()]
+    weights.write(file, ("\n".join(lines) + "\n").encode())
+    return file
 
 
 def _toml(pack: Pack) -> str:

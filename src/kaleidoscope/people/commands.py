@@ -6,7 +6,7 @@ import asyncio
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -14,7 +14,7 @@ from rich.table import Table
 from kaleidoscope.kernel.terminal import console, emit, open_database, run
 from kaleidoscope.people import jobs, service
 from kaleidoscope.people.schemas import PersonLine
-from kaleidoscope.people.service import Event
+from kaleidoscope.people.service import Consolidated, Event
 
 app = typer.Typer(no_args_is_help=True, help="People: list, show, name, merge, split, undo.")
 
@@ -226,14 +226,93 @@ def montage(
 
 
 @app.command()
-def consolidate(json: AsJson = False) -> None:
-    """Merge persons that arrival order split, now rather than when the library is quiet."""
+def consolidate(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would be done.")
+    ] = False,
+    everybody: Annotated[
+        bool, typer.Option("--all", help="Look at all persons anew, not at those that changed.")
+    ] = False,
+    undo: Annotated[
+        int | None,
+        typer.Option("--undo", metavar="ID", help="Take a consolidation back as a whole.", min=1),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Merge persons that arrival order split, split whom it merged: now rather than when the
+    library is quiet. No confirmed face is touched.
+    """
 
-    async def work() -> object:
+    async def work() -> Consolidated:
         async with open_database() as db:
-            return await jobs.consolidate(db) or {"changed": 0, "merged": 0, "placed": 0}
+            done = await jobs.consolidate(db, everybody=everybody, dry_run=dry_run)
+            return done or Consolidated()
 
-    emit(run(work()), json)
+    async def back() -> list[Event]:
+        async with open_database() as db, db.transaction() as session:
+            return await service.undo_round(session, undo or 0)
+
+    if undo is not None:
+        events = run(back())
+        if json:
+            return emit(events, json=True)
+        return emit(f"consolidation {undo} undone: {sum(e.faces_moved for e in events)} faces back")
+    done = run(work())
+    if json:
+        return emit(done, json=True)
+    emit(
+        f"{done.moved} faces move, {done.merged} persons merged, {done.split} persons split,"
+        f" {done.placed} open faces placed, {done.confirmed_touched} confirmed touched"
+    )
+    if done.round is not None:
+        again = f"kaleidoscope people consolidate --undo {done.round}"
+        console.print(f"[dim]`{again}` takes it back[/]")
+    return None
+
+
+@app.command()
+def calibrate(
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Photos with one folder a person, instead of your confirmed faces."),
+    ] = None,
+    diagram: Annotated[
+        Path | None, typer.Option(help="Write the reliability diagram there, as SVG.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only measure, change nothing.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Fit what a similarity means, so that a probability of 0.85 is right 85 times in 100.
+
+    Kept with the pack in use.
+    """
+    from kaleidoscope.people.service import calibrating  # networks: slow to import
+
+    pack = service.find_pack(None)
+
+    async def known() -> tuple[Any, Any]:
+        async with open_database() as db, db.transaction() as session:
+            return await calibrating.confirmed(session, pack)
+
+    async def work() -> calibrating.Calibrated:
+        if folder is None:
+            vectors, who = await known()
+        else:
+            vectors, who = await asyncio.to_thread(calibrating.labelled, folder, pack)
+        return await asyncio.to_thread(calibrating.calibrate, pack, vectors, who)
+
+    found = run(work())
+    if diagram is not None:
+        from kaleidoscope.people.outside import diagram as diagrams
+
+        diagrams.save(found.bins, found.error, f"{pack.name}: {found.faces} faces", diagram)
+    if not dry_run:
+        calibrating.keep(pack, found)
+    if json:
+        return emit(found, json=True)
+    return emit(f"{pack.name}: {found.measured}; slope {found.slope}, even at {found.even}")
 
 
 @app.command()

@@ -22,6 +22,7 @@ from kaleidoscope.library import service as library
 from kaleidoscope.library.events import PhotoToProcess
 from kaleidoscope.ml.client import MlClient
 from kaleidoscope.people.service import healing, matching
+from kaleidoscope.people.service.healing import Consolidated
 from kaleidoscope.people.service.indexing import build_index
 from kaleidoscope.people.settings import PeopleSettings
 
@@ -29,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 LONG_POLL = 20.0  # seconds that the ML service may hold the question how an attempt stands
 LONGEST_PAUSE = 15.0  # seconds between two tries to reach a service that is away
-GROUPS_A_TRANSACTION, FACES_A_TRANSACTION = 20, 200
+GROUPS_A_TRANSACTION = 20
 T = TypeVar("T")
 
 
@@ -136,30 +137,30 @@ def _api_is_away(why: str) -> Retry:
 # ---- consolidation -----------------------------------------------------------------------------
 
 
-async def consolidate(db: Database) -> dict[str, int] | None:
-    """Merge persons that arrival order split, and build the search index once it is needed.
+async def consolidate(
+    db: Database, *, everybody: bool = False, dry_run: bool = False
+) -> Consolidated | None:
+    """Merge what arrival order split, split what it merged, and place faces that were open.
 
     None: nothing had changed. Reads, then thinks outside of any transaction, then settles some
-    groups at a time, each in a transaction of its own.
+    groups at a time, each time in a transaction of its own. A dry run only tells what would be.
     """
     pack = matching.find_pack(None)
     async with db.transaction() as session:
-        round_ = await healing.look(session, pack)
+        round_ = await healing.look(session, pack, everybody=everybody)
         wants_index = await healing.wants_index(session, pack)
-    if wants_index:
+    if wants_index and not dry_run:
         await build_index(db, pack)
     if round_ is None:
         return None
-    plan = await asyncio.to_thread(healing.plan, round_)
-    done = {"changed": len(round_.changed), "merged": 0, "placed": 0}
-    for groups in batched(plan.groups, GROUPS_A_TRANSACTION):
+    regroupings = await asyncio.to_thread(healing.plan, round_)
+    if dry_run:
+        return healing.foreseen(round_, regroupings)
+    done = Consolidated(changed=len(round_.changed))
+    for groups in batched(regroupings, GROUPS_A_TRANSACTION):
         async with db.transaction() as session:
             for group in groups:
-                done["merged"] += len(await healing.settle(session, pack, group))
-    for faces in batched(plan.faces, FACES_A_TRANSACTION):
-        async with db.transaction() as session:
-            event = await healing.place(session, pack, faces)
-            done["placed"] += event.faces_moved if event else 0
+                done += await healing.settle(session, round_, group, done.round)
     async with db.transaction() as session:
         await healing.finish(session, pack, round_)
     return done
@@ -170,7 +171,7 @@ def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-async def consolidate_when_quiet(db: Database) -> dict[str, int] | None:
+async def consolidate_when_quiet(db: Database) -> Consolidated | None:
     """Consolidate once no photo is on its way; in a long ingest, every so often all the same.
 
     Persons are told apart best when all their faces are there.

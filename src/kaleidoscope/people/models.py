@@ -241,6 +241,7 @@ class IdentityEvent(Base):
         CheckConstraint("made_by IN ('machine', 'person')", name="made_by"),
         Index("ix_identity_events_person_ids", "person_ids", postgresql_using="gin"),
         Index("ix_identity_events_face_ids", "face_ids", postgresql_using="gin"),
+        Index("ix_identity_events_round", "round", postgresql_where=text("round IS NOT NULL")),
         {"comment": "Ledger of merges, splits, renames, confirmations, rejections and undoings"},
     )
 
@@ -265,6 +266,11 @@ class IdentityEvent(Base):
     )
     undone_by: Mapped[int | None] = mapped_column(
         BigInteger, ForeignKey("identity_events.id"), comment="The event that took this one back"
+    )
+    round: Mapped[int | None] = mapped_column(
+        BigInteger,
+        ForeignKey("identity_events.id"),
+        comment="The consolidation it was part of: the number of its first event",
     )
 
 

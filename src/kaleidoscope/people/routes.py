@@ -11,13 +11,14 @@ from kaleidoscope.kernel import secrets
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import Forbidden
 from kaleidoscope.kernel.web import ServiceOnly, Session
-from kaleidoscope.people import service
+from kaleidoscope.people import jobs, service
 from kaleidoscope.people.schemas import (
     Callback,
     CallbackAnswer,
     Classified,
     ClassifyRequest,
     ConfirmRequest,
+    ConsolidateRequest,
     MergeRequest,
     PersonLine,
     PersonView,
@@ -26,8 +27,9 @@ from kaleidoscope.people.schemas import (
     RenameRequest,
     SplitRequest,
     UndoRequest,
+    UndoRoundRequest,
 )
-from kaleidoscope.people.service import Event
+from kaleidoscope.people.service import Consolidated, Event
 
 router = APIRouter(tags=["people"])
 
@@ -129,6 +131,23 @@ async def merge(asked: MergeRequest, session: Session) -> Event:
 async def undo(asked: UndoRequest, session: Session) -> Event:
     """Take back a change; without an id the last one that a person made."""
     return await service.undo(session, asked.event_id)
+
+
+@router.post("/people/consolidate")
+async def consolidate(asked: ConsolidateRequest, request: Request) -> Consolidated:
+    """Merge persons that arrival order split and split whom it merged; a dry run only tells.
+
+    No confirmed face is touched.
+    """
+    db: Database = request.app.state.db
+    done = await jobs.consolidate(db, everybody=asked.everybody, dry_run=asked.dry_run)
+    return done or Consolidated()
+
+
+@router.post("/people/consolidate/undo")
+async def undo_consolidation(asked: UndoRoundRequest, session: Session) -> list[Event]:
+    """Take a consolidation back as a whole, the last of its events first."""
+    return await service.undo_round(session, asked.round)
 
 
 @router.post("/people/{person_id}/split")

@@ -147,7 +147,9 @@ class Classified(BaseModel):
 
 
 class FaceView(BaseModel):
-    """A face as the API shows it."""
+    """A face as the API shows it. `probability`: how likely it is of its person, calibrated, so
+    that it means the same for every pack; `confidence`: how likely it is a face at all.
+    """
 
     face_id: int
     bbox: list[float]
@@ -155,6 +157,7 @@ class FaceView(BaseModel):
     person_id: int | None
     suggested_person_id: int | None
     similarity: float | None
+    probability: float | None
     confidence: float | None
     quality: float | None
     status: str
@@ -244,3 +247,16 @@ class UndoRequest(BaseModel):
     """POST /people/undo: without an event, the last one that a person made."""
 
     event_id: Id | None = None
+
+
+class ConsolidateRequest(BaseModel):
+    """POST /people/consolidate: only tell what would be, and look at all persons anew."""
+
+    dry_run: bool = False
+    everybody: bool = False
+
+
+class UndoRoundRequest(BaseModel):
+    """POST /people/consolidate/undo: the number of a consolidation, or of an event of it."""
+
+    round: Id

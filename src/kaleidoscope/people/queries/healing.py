@@ -1,16 +1,13 @@
-"""What consolidation reads: who has changed, who cannot be the same, which faces are open."""
+"""What consolidation reads: who has changed, who cannot be the same, what people said."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from kaleidoscope.people.queries.search import from_sql
-from kaleidoscope.people.rules.matching import Vector
+from kaleidoscope.kernel.db import sql
 
 
 async def version(session: AsyncSession) -> int:
@@ -20,9 +17,7 @@ async def version(session: AsyncSession) -> int:
     nothing, whatever the order in which transactions commit.
     """
     found: int = (
-        await session.execute(
-            text("SELECT (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint")
-        )
+        await session.execute(sql("SELECT (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint"))
     ).scalar_one()
     return found
 
@@ -30,7 +25,7 @@ async def version(session: AsyncSession) -> int:
 async def changed_persons(session: AsyncSession, pack: str) -> list[int]:
     """Living persons changed since the pack's last round of consolidation."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT p.id FROM persons p JOIN person_vectors v ON v.person_id = p.id"
             " WHERE v.pack = :pack AND v.count > 0 AND p.merged_into IS NULL AND p.version >="
             "   coalesce((SELECT version FROM consolidations WHERE pack = :pack), 0)"
@@ -45,7 +40,7 @@ async def overdue_since(session: AsyncSession, pack: str) -> datetime | None:
     """When the last round ended, or the first person was founded; None: nothing has changed."""
     since: datetime | None = (
         await session.execute(
-            text(
+            sql(
                 "SELECT coalesce((SELECT finished_at FROM consolidations WHERE pack = :pack),"
                 "   (SELECT created_at FROM persons ORDER BY id LIMIT 1))"
                 " WHERE EXISTS (SELECT FROM persons WHERE version >="
@@ -60,7 +55,7 @@ async def overdue_since(session: AsyncSession, pack: str) -> datetime | None:
 async def finish_round(session: AsyncSession, pack: str, version: int) -> None:
     """Remember that everything before `version` has been consolidated."""
     await session.execute(
-        text(
+        sql(
             "INSERT INTO consolidations (pack, version) VALUES (:pack, :version)"
             " ON CONFLICT (pack) DO UPDATE SET version = excluded.version, finished_at = now()"
         ),
@@ -68,66 +63,97 @@ async def finish_round(session: AsyncSession, pack: str, version: int) -> None:
     )
 
 
-async def names(session: AsyncSession, person_ids: Sequence[int]) -> dict[int, str]:
-    """The names of those that have one."""
+async def versions(session: AsyncSession, person_ids: Sequence[int]) -> dict[int, int]:
+    """The transaction that last changed each of these living persons."""
     rows = await session.execute(
-        text(
-            "SELECT id, display_name FROM persons WHERE id = ANY(:ids) AND display_name IS NOT NULL"
-        ),
+        sql("SELECT id, version FROM persons WHERE id = ANY(:ids) AND merged_into IS NULL"),
         {"ids": list(person_ids)},
+    )
+    return {row.id: row.version for row in rows}
+
+
+async def names(session: AsyncSession) -> dict[int, str]:
+    """The name of each living person who has one."""
+    rows = await session.execute(
+        sql(
+            "SELECT id, display_name FROM persons"
+            " WHERE merged_into IS NULL AND display_name IS NOT NULL"
+        )
     )
     return {row.id: row.display_name for row in rows}
 
 
-async def apart(session: AsyncSession, person_ids: Sequence[int]) -> dict[int, set[int]]:
-    """For each person, those among these who are known to be somebody else.
+async def confirmed_persons(session: AsyncSession) -> frozenset[int]:
+    """Persons who have a face that a person confirmed."""
+    rows = await session.execute(
+        sql("SELECT DISTINCT person_id FROM faces WHERE confirmed_by = 'person'")
+    )
+    return frozenset(rows.scalars())
 
-    Two in one photo are two people; and a face of one of them was said not to be the other.
+
+async def held_faces(session: AsyncSession) -> frozenset[int]:
+    """Faces that a person's word keeps with the person they have.
+
+    Those of who was merged or split by a person, or put back by undoing what the machine did, as
+    far as they were there then.
     """
     rows = await session.execute(
-        text(
-            "SELECT a.person_id AS one, b.person_id AS other FROM photo_persons a"
-            " JOIN photo_persons b ON b.photo_id = a.photo_id AND b.person_id <> a.person_id"
+        sql(
+            "SELECT f.id FROM identity_events e"
+            " LEFT JOIN identity_events back ON back.id = e.undone_by"
+            " CROSS JOIN unnest(e.person_ids) AS u (id) JOIN persons p ON p.id = u.id"
+            " JOIN faces f ON f.person_id = coalesce(p.merged_into, p.id)"
+            "   AND f.created_at <= coalesce(back.created_at, e.created_at)"
+            " WHERE e.undoes IS NULL AND (e.kind IN ('merge', 'split') AND e.made_by = 'person'"
+            "   AND e.undone_by IS NULL OR e.made_by = 'machine' AND e.undone_by IS NOT NULL)"
+        )
+    )
+    return frozenset(rows.scalars())
+
+
+async def noes(session: AsyncSession) -> list[tuple[int, int | None, int]]:
+    """Every remembered no: a face, the person it has, and one that it is not."""
+    rows = await session.execute(
+        sql(
+            "SELECT r.face_id, f.person_id, coalesce(p.merged_into, p.id) AS is_not"
+            " FROM face_rejections r JOIN faces f ON f.id = r.face_id"
+            " JOIN persons p ON p.id = r.person_id"
+        )
+    )
+    return [(row.face_id, row.person_id, row.is_not) for row in rows]
+
+
+async def present(session: AsyncSession, photo_ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Who is in these photos: photo and person."""
+    rows = await session.execute(
+        sql("SELECT photo_id, person_id FROM photo_persons WHERE photo_id = ANY(:ids)"),
+        {"ids": list(photo_ids)},
+    )
+    return [(row.photo_id, row.person_id) for row in rows]
+
+
+async def apart(session: AsyncSession, person_ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Which of these persons are in one photo."""
+    rows = await session.execute(
+        sql(
+            "SELECT DISTINCT a.person_id AS one, b.person_id AS other FROM photo_persons a"
+            " JOIN photo_persons b ON b.photo_id = a.photo_id AND b.person_id > a.person_id"
             " WHERE a.person_id = ANY(:ids) AND b.person_id = ANY(:ids)"
-            " UNION SELECT f.person_id, coalesce(p.merged_into, p.id) FROM face_rejections r"
-            " JOIN faces f ON f.id = r.face_id JOIN persons p ON p.id = r.person_id"
-            " WHERE f.person_id = ANY(:ids)"
         ),
         {"ids": list(person_ids)},
     )
-    found: dict[int, set[int]] = {}
-    for one, other in rows:
-        if one != other:
-            found.setdefault(one, set()).add(other)
-            found.setdefault(other, set()).add(one)
-    return found
+    return [(row.one, row.other) for row in rows]
 
 
-@dataclass(frozen=True)
-class OpenFace:
-    """A face without a person."""
-
-    id: int
-    photo_id: int
-    quality: float
-    vector: Vector
-    refused: frozenset[int]
-
-
-async def open_faces(session: AsyncSession, face_ids: Sequence[int], pack: str) -> list[OpenFace]:
-    """Those of these faces that have no person, with the persons they are known not to be."""
-    rows = await session.execute(
-        text(
-            "SELECT f.id, f.photo_id, coalesce(f.quality, 1) AS quality, e.embedding::text AS v,"
-            " array(SELECT coalesce(p.merged_into, p.id) FROM face_rejections r"
-            "   JOIN persons p ON p.id = r.person_id WHERE r.face_id = f.id)"
-            " || array(SELECT person_id FROM photo_persons x WHERE x.photo_id = f.photo_id)"
-            "   AS refused"
-            " FROM faces f JOIN face_vectors e ON e.face_id = f.id AND e.pack = :pack"
-            " WHERE f.id = ANY(:ids) AND f.status = 'open' ORDER BY f.photo_id, f.id"
-        ),
-        {"ids": list(face_ids), "pack": pack},
-    )
-    return [
-        OpenFace(r.id, r.photo_id, r.quality, from_sql(r.v), frozenset(r.refused)) for r in rows
-    ]
+async def faces_known(session: AsyncSession, pack: str, at_most: int) -> int:
+    """How many faces of a pack have a person, counted no further than `at_most` + 1."""
+    count: int = (
+        await session.execute(
+            sql(
+                "SELECT count(*) FROM (SELECT FROM faces f JOIN face_vectors e"
+                " ON e.face_id = f.id AND e.pack = :pack LIMIT :most) counted"
+            ),
+            {"pack": pack, "most": at_most + 1},
+        )
+    ).scalar_one()
+    return count

@@ -6,9 +6,10 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from kaleidoscope.kernel.db import sql
 from kaleidoscope.people.queries.persons import CHANGED
 from kaleidoscope.people.rules.changes import Change, FaceState, PersonState, State
 
@@ -18,14 +19,14 @@ async def load_state(
 ) -> State:
     """The persons, those merged into them, all their faces and these, and the noes about those."""
     persons = await session.execute(
-        text(
+        sql(
             "SELECT id, display_name, merged_into FROM persons"
             " WHERE id = ANY(:persons) OR merged_into = ANY(:persons)"
         ),
         {"persons": list(person_ids)},
     )
     theirs = await session.execute(
-        text("SELECT id FROM faces WHERE person_id = ANY(:persons)"), {"persons": list(person_ids)}
+        sql("SELECT id FROM faces WHERE person_id = ANY(:persons)"), {"persons": list(person_ids)}
     )
     faces = await load_faces(session, {*theirs.scalars(), *face_ids})
     known = {r.id: PersonState(r.display_name, r.merged_into) for r in persons}
@@ -35,7 +36,7 @@ async def load_state(
 async def load_persons(session: AsyncSession, person_ids: Collection[int]) -> State:
     """The persons alone."""
     rows = await session.execute(
-        text("SELECT id, display_name, merged_into FROM persons WHERE id = ANY(:ids)"),
+        sql("SELECT id, display_name, merged_into FROM persons WHERE id = ANY(:ids)"),
         {"ids": list(person_ids)},
     )
     return State({}, {r.id: PersonState(r.display_name, r.merged_into) for r in rows})
@@ -45,10 +46,10 @@ async def load_faces(session: AsyncSession, face_ids: Collection[int]) -> State:
     """The faces alone, with the noes about them."""
     ids = {"ids": list(face_ids)}
     faces = await session.execute(
-        text("SELECT id, person_id, confirmed_by, similarity FROM faces WHERE id = ANY(:ids)"), ids
+        sql("SELECT id, person_id, confirmed_by, similarity FROM faces WHERE id = ANY(:ids)"), ids
     )
     noes = await session.execute(
-        text("SELECT face_id, person_id FROM face_rejections WHERE face_id = ANY(:ids)"), ids
+        sql("SELECT face_id, person_id FROM face_rejections WHERE face_id = ANY(:ids)"), ids
     )
     return State(
         {r.id: FaceState(r.person_id, r.confirmed_by, r.similarity) for r in faces},
@@ -63,7 +64,7 @@ async def write_difference(session: AsyncSession, change: Change) -> None:
     if after.faces:
         faces = after.faces
         await session.execute(
-            text(
+            sql(
                 "UPDATE faces f SET person_id = u.person, confirmed_by = u.by,"
                 "   similarity = u.similarity,"
                 "   status = CASE WHEN u.person IS NULL THEN 'open' ELSE 'assigned' END"
@@ -81,7 +82,7 @@ async def write_difference(session: AsyncSession, change: Change) -> None:
         )
     if after.persons:
         await session.execute(
-            text(
+            sql(
                 f"UPDATE persons p SET display_name = u.name, merged_into = u.into_id, {CHANGED}"
                 " FROM unnest(CAST(:ids AS bigint[]), CAST(:names AS text[]),"
                 "   CAST(:into AS bigint[])) AS u (id, name, into_id)"
@@ -95,7 +96,7 @@ async def write_difference(session: AsyncSession, change: Change) -> None:
         )
     if before.noes:
         await session.execute(
-            text(
+            sql(
                 "DELETE FROM face_rejections r"
                 " USING unnest(CAST(:faces AS bigint[]), CAST(:persons AS bigint[]))"
                 "   AS u (face, person)"
@@ -105,7 +106,7 @@ async def write_difference(session: AsyncSession, change: Change) -> None:
         )
     if after.noes:
         await session.execute(
-            text(
+            sql(
                 "INSERT INTO face_rejections (face_id, person_id)"
                 " SELECT face, person"
                 " FROM unnest(CAST(:faces AS bigint[]), CAST(:persons AS bigint[]))"
@@ -129,14 +130,15 @@ async def add_event(
     before: Mapping[str, Any],
     after: Mapping[str, Any],
     undoes: int | None = None,
+    round_number: int | None = None,
 ) -> int:
     """Write a change into the ledger; its number."""
     event_id: int = (
         await session.execute(
-            text(
+            sql(
                 "INSERT INTO identity_events (kind, made_by, person_ids, face_ids, before, after,"
-                "   undoes) VALUES (:kind, :made_by, :persons, :faces, CAST(:before AS jsonb),"
-                "   CAST(:after AS jsonb), :undoes) RETURNING id"
+                "   undoes, round) VALUES (:kind, :made_by, :persons, :faces,"
+                "   CAST(:before AS jsonb), CAST(:after AS jsonb), :undoes, :round) RETURNING id"
             ),
             {
                 "kind": kind,
@@ -146,33 +148,53 @@ async def add_event(
                 "before": json.dumps(before),
                 "after": json.dumps(after),
                 "undoes": undoes,
+                "round": round_number,
             },
         )
     ).scalar_one()
     if undoes is not None:
         await session.execute(
-            text("UPDATE identity_events SET undone_by = :by WHERE id = :id"),
+            sql("UPDATE identity_events SET undone_by = :by WHERE id = :id"),
             {"by": event_id, "id": undoes},
         )
     return event_id
 
 
+async def open_round(session: AsyncSession, event_id: int) -> None:
+    """The event is the first of a round of consolidation."""
+    await session.execute(
+        sql("UPDATE identity_events SET round = id WHERE id = :id"), {"id": event_id}
+    )
+
+
+async def events_of_round(session: AsyncSession, number: int) -> list[int]:
+    """The events of a round, which any of them names, that nobody has undone; the last first."""
+    rows = await session.execute(
+        sql(
+            "SELECT id FROM identity_events WHERE undone_by IS NULL AND undoes IS NULL"
+            " AND round = (SELECT round FROM identity_events WHERE id = :number) ORDER BY id DESC"
+        ),
+        {"number": number},
+    )
+    return list(rows.scalars())
+
+
 EVENT = (
-    "SELECT id, kind, made_by, created_at, person_ids, face_ids, before, after, undoes, undone_by"
-    " FROM identity_events"
+    "SELECT id, kind, made_by, created_at, person_ids, face_ids, before, after, undoes, undone_by,"
+    " round FROM identity_events"
 )
 
 
 async def event(session: AsyncSession, event_id: int) -> Row[Any] | None:
     """One change with both its sides."""
-    return (await session.execute(text(EVENT + " WHERE id = :id"), {"id": event_id})).one_or_none()
+    return (await session.execute(sql(EVENT + " WHERE id = :id"), {"id": event_id})).one_or_none()
 
 
 async def last_event(session: AsyncSession) -> Row[Any] | None:
     """The last change that a person made and nobody undid."""
     return (
         await session.execute(
-            text(
+            sql(
                 EVENT + " WHERE made_by = 'person' AND undoes IS NULL AND undone_by IS NULL"
                 " ORDER BY id DESC LIMIT 1"
             )
@@ -183,7 +205,7 @@ async def last_event(session: AsyncSession) -> Row[Any] | None:
 async def later_events(session: AsyncSession, row: Row[Any]) -> Sequence[Row[Any]]:
     """Changes in force that came after this one and touch a face or person of it."""
     rows = await session.execute(
-        text(
+        sql(
             EVENT + " WHERE id > :id AND undoes IS NULL AND undone_by IS NULL"
             " AND (person_ids && CAST(:persons AS bigint[])"
             "   OR face_ids && CAST(:faces AS bigint[]))"
@@ -198,7 +220,7 @@ async def events(
 ) -> Sequence[Row[Any]]:
     """The latest changes, of one person or of all, newest first."""
     rows = await session.execute(
-        text(
+        sql(
             EVENT + " WHERE (CAST(:person AS bigint) IS NULL"
             "   OR person_ids && ARRAY[CAST(:person AS bigint)])"
             " AND (CAST(:before AS bigint) IS NULL OR id < :before)"

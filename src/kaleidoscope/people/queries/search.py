@@ -13,10 +13,14 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from kaleidoscope.kernel.db import sql
+from kaleidoscope.ml.catalog import REGULAR
+from kaleidoscope.people.rules.consolidation import Faces, Whole
 from kaleidoscope.people.rules.matching import Vectors
 
 GRAPH_BYTES = 600  # of the search graph beside a vector
 MOST_MEMORY = 4 * 1024 * 1024  # kilobytes that building an index may take
+MEAN = ("id", "count")
+FACE = ("id", "person", "photo", "quality", "confirmed")
 COPY_HEAD, COPY_TAIL = 19, -2  # signature, flags and extension length; the closing mark
 
 
@@ -32,9 +36,12 @@ def from_sql(written: str) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Library:
-    """How many persons a pack knows (counted up to a limit), and the last of them."""
+    """How many persons a pack knows (counted up to a limit), how many of them are regulars, and
+    the last person there is.
+    """
 
     persons: int
+    regulars: int
     last_id: int
 
 
@@ -43,11 +50,12 @@ async def library(session: AsyncSession, pack: str, at_most: int) -> Library:
     row = (
         await session.execute(
             sql(
-                "SELECT (SELECT count(*) FROM (SELECT FROM person_vectors"
-                "   WHERE pack = :pack AND count > 0 LIMIT :most) counted),"
+                "SELECT count(*), count(*) FILTER (WHERE count >= :regular),"
                 " (SELECT coalesce(max(id), 0) FROM persons)"
+                " FROM (SELECT count FROM person_vectors"
+                "   WHERE pack = :pack AND count > 0 LIMIT :most) counted"
             ),
-            {"pack": pack, "most": at_most + 1},
+            {"pack": pack, "most": at_most + 1, "regular": REGULAR},
         )
     ).one()
     return Library(*row)
@@ -196,49 +204,49 @@ async def build_index(connection: AsyncConnection, pack: str, dimension: int) ->
     await connection.execute(sql("RESET maintenance_work_mem"))
 
 
-@dataclass(frozen=True)
-class Means:
-    """Persons of a pack in rows: ids, counts and means [persons, dimension]."""
-
-    ids: NDArray[np.int64]
-    counts: NDArray[np.int32]
-    means: Vectors
-
-
 async def read_means(
     session: AsyncSession, pack: str, dimension: int, person_ids: Sequence[int] | None = None
-) -> Means:
+) -> Whole:
     """The means of these persons or of all, in the order of ids."""
     rows = await _copied(
         session,
+        MEAN,
         dimension,
-        "SELECT person_id, count, mean FROM person_vectors WHERE pack = %s AND count > 0"
+        "SELECT person_id, count::bigint, mean FROM person_vectors WHERE pack = %s AND count > 0"
         " AND vector_dims(mean) = %s AND (%s::bigint[] IS NULL OR person_id = ANY(%s))"
         " ORDER BY person_id",
         [pack, dimension, person_ids, person_ids],
     )
-    return Means(rows["id"].astype(np.int64), rows["count"].astype(np.int32), _vectors(rows))
+    return Whole(rows["id"].astype(np.int64), rows["count"].astype(np.int64), _vectors(rows))
 
 
-async def read_open_faces(
-    session: AsyncSession, pack: str, dimension: int
-) -> tuple[NDArray[np.int64], NDArray[np.int32], Vectors]:
-    """Every face without a person: ids, qualities in thousandths, vectors."""
+async def read_faces(
+    session: AsyncSession, pack: str, dimension: int, person_ids: Sequence[int] | None
+) -> Faces:
+    """The faces of these persons (None: of all), and every face without a person."""
     rows = await _copied(
         session,
+        FACE,
         dimension,
-        "SELECT f.id, (1000 * coalesce(f.quality, 1))::int, e.embedding FROM faces f"
-        " JOIN face_vectors e ON e.face_id = f.id AND e.pack = %s"
-        " WHERE f.status = 'open' AND vector_dims(e.embedding) = %s ORDER BY f.id",
-        [pack, dimension],
+        "SELECT f.id, coalesce(f.person_id, 0), f.photo_id,"
+        " (1000 * coalesce(f.quality, 1))::bigint, (f.confirmed_by = 'person')::int::bigint,"
+        " e.embedding FROM faces f JOIN face_vectors e ON e.face_id = f.id AND e.pack = %s"
+        " WHERE (f.status = 'open' OR %s::bigint[] IS NULL OR f.person_id = ANY(%s))"
+        " AND vector_dims(e.embedding) = %s ORDER BY f.id",
+        [pack, person_ids, person_ids, dimension],
     )
-    return rows["id"].astype(np.int64), rows["count"].astype(np.int32), _vectors(rows)
+    ids, persons, photos, qualities, confirmed = (rows[name].astype(np.int64) for name in FACE)
+    return Faces(ids, persons, photos, qualities / 1000, confirmed == 1, _vectors(rows))
 
 
 async def _copied(
-    session: AsyncSession, dimension: int, query: str, values: Sequence[Any]
+    session: AsyncSession,
+    names: Sequence[str],
+    dimension: int,
+    query: str,
+    values: Sequence[Any],
 ) -> NDArray[np.void]:
-    """The rows (bigint, integer, vector) of a query, read as binary: a second for a million."""
+    """The rows (bigints of these names, vector) of a query, read as binary: fast."""
     raw = await (await session.connection()).get_raw_connection()
     connection: Any = raw.driver_connection
     chunks = []
@@ -246,7 +254,7 @@ async def _copied(
     async with connection.cursor() as cursor, cursor.copy(copying, values) as copy:
         async for chunk in copy:
             chunks.append(bytes(chunk))
-    return np.frombuffer(b"".join(chunks)[COPY_HEAD:COPY_TAIL], _record(dimension))
+    return np.frombuffer(b"".join(chunks)[COPY_HEAD:COPY_TAIL], _record(names, dimension))
 
 
 def _vectors(rows: NDArray[np.void]) -> Vectors:
@@ -254,17 +262,8 @@ def _vectors(rows: NDArray[np.void]) -> Vectors:
     return vectors
 
 
-def _record(dimension: int) -> np.dtype[np.void]:
+def _record(names: Sequence[str], dimension: int) -> np.dtype[np.void]:
     """A row of PostgreSQL's binary COPY: each value behind its length, a vector behind 4 bytes."""
-    return np.dtype(
-        [
-            ("fields", ">i2"),
-            ("id_length", ">i4"),
-            ("id", ">i8"),
-            ("count_length", ">i4"),
-            ("count", ">i4"),
-            ("vector_length", ">i4"),
-            ("vector_head", "V4"),
-            ("vector", ">f4", (dimension,)),
-        ]
-    )
+    numbers = [field for name in names for field in ((f"{name}_length", ">i4"), (name, ">i8"))]
+    vector = [("vector_length", ">i4"), ("vector_head", "V4"), ("vector", ">f4", (dimension,))]
+    return np.dtype([("fields", ">i2"), *numbers, *vector])

@@ -133,6 +133,26 @@ def assign(before: State, faces: Mapping[int, tuple[int, float | None]]) -> Stat
     return replace(before, faces={**before.faces, **given})
 
 
+def regroup(
+    before: State,
+    faces: Mapping[int, tuple[int | None, float | None]],
+    merged: Mapping[int, int],
+    founded: Collection[int] = (),
+) -> State:
+    """The machine gives faces to persons (None: to nobody), with their similarity; of the persons
+    `merged` nothing is left: their ids, and whatever faces they still have, are somebody else's.
+
+    Before it, the ids `founded` stood for those whose faces they take, or for nobody.
+    """
+    after = assign(before, {f: (p, s) for f, (p, s) in faces.items() if p is not None})
+    opened = {f: FaceState(None) for f, (p, _) in faces.items() if p is None}
+    persons = dict(before.persons)
+    for gone, kept in merged.items():
+        persons[gone] = replace(persons[gone], merged_into=kept)
+    persons |= {p: PersonState() for p in founded}
+    return _settled(State({**after.faces, **opened}, persons, before.noes))
+
+
 def undo(now: State, change: Change) -> State:
     """The state `now` with a change taken back.
 

@@ -25,13 +25,19 @@ class Limits:
     join: float
     """A face joins a person at this average similarity."""
     merge: float
-    """Two persons are one at this average similarity between their faces."""
+    """Two persons are one at this average similarity between their faces, in plain company."""
     copy: float
     """A face this similar to one face of a person is that face again: a copy, a burst."""
     same: float
     """Two faces of one photo at this similarity are one face twice: a mirror, a collage."""
     found: float
     """The least quality (0 to 1) of a face that founds a person."""
+    rival: float = 0.0
+    """How much the lead of two persons over the next most similar ones counts."""
+    caution: float = 0.0
+    """By how much two persons must be more similar for each doubling of the smaller."""
+    lonely: float = 1.0
+    """The similarity of the next most similar persons where there is nobody near."""
 
 
 @dataclass(frozen=True)

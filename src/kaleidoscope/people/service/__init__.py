@@ -12,11 +12,13 @@ from kaleidoscope.people.service.changes import (
     resolve,
     split,
     undo,
+    undo_round,
 )
 from kaleidoscope.people.service.classify import classify
 from kaleidoscope.people.service.delivery import deliver
 from kaleidoscope.people.service.dump import gzipped
 from kaleidoscope.people.service.dump import stream as dump
+from kaleidoscope.people.service.healing import Consolidated
 from kaleidoscope.people.service.indexing import reindex
 from kaleidoscope.people.service.matching import find_pack
 from kaleidoscope.people.service.reading import (
@@ -31,6 +33,7 @@ from kaleidoscope.people.service.reading import (
 )
 
 __all__ = [
+    "Consolidated",
     "Event",
     "Portrait",
     "classify",
@@ -54,4 +57,5 @@ __all__ = [
     "resolve",
     "split",
     "undo",
+    "undo_round",
 ]

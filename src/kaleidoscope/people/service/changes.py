@@ -20,7 +20,9 @@ from kaleidoscope.people.rules.changes import MACHINE, PERSON, Change, State
 
 @dataclass(frozen=True)
 class Event:
-    """A change of identity as the ledger tells it. `person_id` remains or began with it."""
+    """A change of identity as the ledger tells it. `person_id` remains or began with it; `round`:
+    the consolidation that it was part of, by the number of its first event.
+    """
 
     event_id: int
     kind: str
@@ -31,6 +33,7 @@ class Event:
     person_id: int | None = None
     undoes: int | None = None
     undone_by: int | None = None
+    round: int | None = None
 
 
 async def merge(session: AsyncSession, kept: int, gone: Collection[int]) -> Event:
@@ -115,6 +118,18 @@ async def undo(session: AsyncSession, event_id: int | None = None) -> Event:
     return await record(session, "undo", PERSON, now, after, undoes=row.id)
 
 
+async def undo_round(session: AsyncSession, number: int) -> list[Event]:
+    """Take back all that a consolidation did and nobody has taken back, the last event first.
+
+    The number is the one that the round's events tell, or any of these events. Raises as `undo`.
+    """
+    await locks.lock_identity(session, alone=True)
+    event_ids = await ledger.events_of_round(session, number)
+    if not event_ids:
+        raise NotFound(f"no consolidation {number} is in force", round=number)
+    return [await undo(session, event_id) for event_id in event_ids]
+
+
 def _not_again(after: State, change: Change) -> State:
     """What a person takes back of the machine's doings is a no: it must not do it again."""
     for face, was in change.before.faces.items():
@@ -133,10 +148,13 @@ async def record(
     *,
     person_id: int | None = None,
     undoes: int | None = None,
+    round_number: int | None = None,
+    opens_round: bool = False,
 ) -> Event:
     """Write what differs between two states, all that follows from it, and the ledger's entry.
 
-    To be called with the identity lock held alone.
+    To be called with the identity lock held alone. An event that opens a round of consolidation
+    gives it its number.
     """
     change = changes.difference(before, after)
     await ledger.write_difference(session, change)
@@ -157,8 +175,22 @@ async def record(
         changes.to_json(change.before),
         changes.to_json(change.after),
         undoes,
+        round_number,
     )
-    return Event(event_id, kind, made_by, None, sorted(person_ids), len(moved), person_id, undoes)
+    if opens_round:
+        await ledger.open_round(session, event_id)
+        round_number = event_id
+    return Event(
+        event_id,
+        kind,
+        made_by,
+        None,
+        sorted(person_ids),
+        len(moved),
+        person_id,
+        undoes,
+        round=round_number,
+    )
 
 
 async def history(
@@ -183,6 +215,7 @@ def _event(row: Row[Any]) -> Event:
         len(_moved(_change(row))),
         undoes=row.undoes,
         undone_by=row.undone_by,
+        round=row.round,
     )
 
 

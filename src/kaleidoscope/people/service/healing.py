@@ -1,151 +1,196 @@
-"""Consolidation: what arrival order split is merged again, without anybody's word being broken.
+"""Consolidation: who is one after all, who is not, without anybody's word being broken.
 
-A round reads what has changed, plans outside of any transaction, and settles group by group, each
-looked at again under the identity lock, so that nothing is merged on yesterday's figures.
+A round reads what has changed, thinks outside of any transaction, and settles group by group, each
+looked at again under the identity lock: one that has changed meanwhile waits for the next round.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from itertools import groupby
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.ml.catalog import Pack
 from kaleidoscope.people.queries import healing, ledger, locks, persons, search
-from kaleidoscope.people.queries.healing import OpenFace
-from kaleidoscope.people.queries.search import Means
 from kaleidoscope.people.rules import changes
 from kaleidoscope.people.rules.changes import MACHINE
-from kaleidoscope.people.rules.clustering import BLOCK, Cluster, Merge, consolidate, near_pairs
-from kaleidoscope.people.rules.matching import Limits, Sight, Vectors
+from kaleidoscope.people.rules.consolidation import (
+    NOBODY,
+    Faces,
+    Regrouping,
+    Said,
+    Whole,
+    regroup,
+)
+from kaleidoscope.people.rules.matching import Limits
 from kaleidoscope.people.service import matching
-from kaleidoscope.people.service.changes import Event, record
+from kaleidoscope.people.service.changes import record
 from kaleidoscope.people.settings import PeopleSettings
 
+SMALL = 20_000  # faces up to which everybody is looked at anew: then arrival order leaves no trace
+READ_AT_MOST = 200_000  # persons up to which all are read to be compared with, a second
 FEW = 2000  # changed persons whose neighbours are searched for one by one
 
 
 @dataclass(frozen=True)
 class Round:
-    """What a round of consolidation has to look at: persons that changed, and those near them."""
+    """What a round of consolidation looks at: faces of persons to be taken apart, other persons."""
 
     version: int
     changed: list[int]
-    means: Means
-    names: Mapping[int, str]
-    apart: Mapping[int, set[int]]
+    versions: dict[int, int]
+    faces: Faces
+    whole: Whole
+    said: Said
     limits: Limits
-    open_ids: NDArray[np.int64]
-    open_qualities: NDArray[np.int32]
-    open_vectors: Vectors
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Groups of persons of whom some seem to be one, and open faces that may find a person."""
+class Consolidated:
+    """What a round did, or would do: faces that get another person, persons that were merged, who
+    lost faces to others, and who were founded; confirmed faces are never touched.
+    """
 
-    groups: list[set[int]]
-    faces: list[int]
+    changed: int = 0
+    moved: int = 0
+    merged: int = 0
+    split: int = 0
+    placed: int = 0
+    founded: int = 0
+    opened: int = 0
+    confirmed_touched: int = 0
+    round: int | None = None
+
+    def __add__(self, other: Consolidated) -> Consolidated:
+        mine, theirs = asdict(self), asdict(other)
+        counts = {name: mine[name] + theirs[name] for name in mine if name != "round"}
+        return Consolidated(**counts, round=self.round or other.round)
 
 
-async def look(session: AsyncSession, pack: Pack) -> Round | None:
-    """What has changed since the last round, and what it has to be compared with; None: nothing."""
+async def look(session: AsyncSession, pack: Pack, *, everybody: bool = False) -> Round | None:
+    """What has changed since the last round, and what it has to be compared with; None: nothing.
+
+    In a small library, or when `everybody` is asked for, all persons are taken apart.
+    """
     version = await healing.version(session)
     changed = await healing.changed_persons(session, pack.name)
-    if not changed:
+    if not changed and not everybody:
         return None
     library = await matching.size(session, pack.name)
-    limits = matching.limits(pack, library.persons)
-    some: list[int] | None = None  # all: reading a large library is faster than many searches
-    if library.persons > load(PeopleSettings).exact_up_to and len(changed) <= FEW:
-        some = await _neighbours(session, pack, changed, limits.merge, library)
-    means = await search.read_means(session, pack.name, pack.dimension, some)
-    ids = means.ids.tolist()
-    return Round(
-        version,
-        changed,
-        means,
-        await healing.names(session, ids),
-        await healing.apart(session, ids),
-        limits,
-        *await search.read_open_faces(session, pack.name, pack.dimension),
+    limits = matching.limits(pack, library.regulars)
+    everybody = everybody or await healing.faces_known(session, pack.name, SMALL) <= SMALL
+    compared: list[int] | None = None
+    if not everybody and len(changed) <= FEW:
+        known = await search.library(session, pack.name, READ_AT_MOST)
+        if known.persons > READ_AT_MOST:
+            compared = await _neighbours(session, pack, changed, limits.merge, library)
+    whole = await search.read_means(session, pack.name, pack.dimension, compared)
+    versions = await healing.versions(session, whole.ids.tolist())
+    apart = None if everybody else changed
+    faces = await search.read_faces(session, pack.name, pack.dimension, apart)
+    whole = _without(whole, faces)
+    said = await _said(session, faces, whole)
+    return Round(version, changed, versions, faces, whole, said, limits)
+
+
+def _without(whole: Whole, faces: Faces) -> Whole:
+    """Those whose faces are not read one by one."""
+    rest = ~np.isin(whole.ids, faces.persons)
+    return Whole(whole.ids[rest], whole.counts[rest], whole.means[rest])
+
+
+async def _said(session: AsyncSession, faces: Faces, whole: Whole) -> Said:
+    """What is known of these faces and persons besides their vectors."""
+    present: list[tuple[int, int]] = []
+    apart: list[tuple[int, int]] = []
+    others = set(whole.ids.tolist())
+    if others:
+        photos = np.unique(faces.photos).tolist()
+        present = [(x, p) for x, p in await healing.present(session, photos) if p in others]
+        apart = await healing.apart(session, sorted(others))
+    face_noes: list[tuple[int, int]] = []
+    for face, person, is_not in await healing.noes(session):
+        if person is not None and person in others:
+            apart.append((person, is_not))
+        else:
+            face_noes.append((face, is_not))
+    return Said(
+        await healing.names(session),
+        await healing.confirmed_persons(session),
+        await healing.held_faces(session),
+        face_noes,
+        apart,
+        present,
     )
 
 
-def plan(round_: Round) -> Plan:
-    """What seems to be one, and who may be somebody. Pure and slow: not for the event loop."""
-    limits, means = round_.limits, round_.means
-    changed = np.nonzero(np.isin(means.ids, round_.changed))[0]
-    pairs = near_pairs(means.means, changed, limits.merge)
-    merges = _merges(means, pairs, round_.names, round_.apart, limits.merge)
-    may = round_.open_qualities >= 1000 * limits.found
-    for start in range(0, len(may), BLOCK):
-        near = round_.open_vectors[start : start + BLOCK] @ means.means[changed].T
-        may[start : start + BLOCK] |= (near >= limits.join).any(axis=1)
-    return Plan(groups(merges), round_.open_ids[may].tolist())
+def plan(round_: Round) -> list[Regrouping]:
+    """What to change. Pure and slow: not for the event loop."""
+    return regroup(round_.faces, round_.whole, round_.said, round_.limits)
 
 
-async def settle(session: AsyncSession, pack: Pack, group: Collection[int]) -> list[Event]:
-    """Merge those of a group who still are one, each survivor's gains as one event."""
+def foreseen(round_: Round, regroupings: Sequence[Regrouping]) -> Consolidated:
+    """What a plan would do."""
+    confirmed = set(round_.faces.ids[round_.faces.confirmed].tolist())
+    total = Consolidated(changed=len(round_.changed))
+    for group in regroupings:
+        total += _counts(group, len(confirmed & group.faces.keys()))
+    return total
+
+
+def _counts(group: Regrouping, confirmed: int = 0) -> Consolidated:
+    open_before = [f for f, person in group.before.items() if person == NOBODY]
+    return Consolidated(
+        moved=group.weight - len(open_before),
+        merged=len(group.merged),
+        split=len(group.split),
+        placed=len(open_before),
+        founded=len(group.founded),
+        opened=sum(person is None for person, _ in group.faces.values()),
+        confirmed_touched=confirmed,
+    )
+
+
+async def settle(
+    session: AsyncSession, round_: Round, group: Regrouping, number: int | None
+) -> Consolidated:
+    """Make the moves that belong together, one event, in the round of this number (None: it begins
+    with this event). Nothing is done where a face or person of it has changed meanwhile.
+    """
     await locks.lock_identity(session, alone=True)
-    library = await matching.size(session, pack.name)
-    least = matching.limits(pack, library.persons).merge
-    means = await search.read_means(session, pack.name, pack.dimension, sorted(group))
-    ids = means.ids.tolist()
-    merges = _merges(
-        means,
-        near_pairs(means.means, np.arange(len(ids)), least),
-        await healing.names(session, ids),
-        await healing.apart(session, ids),
-        least,
+    touched = group.persons
+    known = {p: v for p, v in round_.versions.items() if p in touched}
+    before = await ledger.load_state(session, touched, group.before.keys())
+    had = {f: before.faces[f].person_id or NOBODY for f in group.before if f in before.faces}
+    if known != await healing.versions(session, sorted(touched)) or had != dict(group.before):
+        return Consolidated()
+    ids: dict[int, int] = {}
+    for founded, stood_for in sorted(group.founded.items(), reverse=True):
+        [ids[founded]] = await persons.found_persons(
+            session, [None], standing_for=stood_for or None
+        )
+    if ids:
+        founding = await ledger.load_persons(session, list(ids.values()))
+        before = replace(before, persons={**before.persons, **founding.persons})
+    given = {
+        face: (person if person is None else ids.get(person, person), similarity)
+        for face, (person, similarity) in group.faces.items()
+    }
+    merged = {gone: ids.get(kept, kept) for gone, kept in group.merged.items()}
+    after = changes.regroup(before, given, merged, list(ids.values()))
+    event = await record(
+        session, "consolidate", MACHINE, before, after, round_number=number, opens_round=not number
     )
-    events = []
-    for kept, gone in survivors(merges).items():
-        before = await ledger.load_state(session, [kept, *gone])
-        after = changes.merge(before, kept, gone)
-        events.append(await record(session, "consolidate", MACHINE, before, after, person_id=kept))
-    return events
+    return replace(_counts(group), round=number or event.event_id)
 
 
 async def overdue_since(session: AsyncSession, pack: Pack) -> datetime | None:
     """Since when there has been something to consolidate; None: there is nothing."""
     return await healing.overdue_since(session, pack.name)
-
-
-async def place(session: AsyncSession, pack: Pack, face_ids: Sequence[int]) -> Event | None:
-    """Give open faces to the persons they are like by now; one of quality founds its own."""
-    await locks.lock_identity(session, alone=True)
-    faces = await healing.open_faces(session, face_ids, pack.name)
-    given: dict[int, tuple[int, float | None]] = {}
-    for _, group in groupby(faces, key=lambda face: face.photo_id):
-        given |= await _given(session, pack, list(group))
-    if not given:
-        return None
-    before = await ledger.load_faces(session, list(given))
-    return await record(session, "consolidate", MACHINE, before, changes.assign(before, given))
-
-
-async def _given(
-    session: AsyncSession, pack: Pack, faces: Sequence[OpenFace]
-) -> dict[int, tuple[int, float | None]]:
-    """The persons of some open faces of one photo."""
-    sights = [Sight(quality=f.quality, refused=f.refused) for f in faces]
-    vectors = np.array([f.vector for f in faces], np.float32)
-    match = await matching.match(session, pack, vectors, sights, [None] * len(faces))
-    new = len({v.founds for v in match.verdicts} - {None})
-    founded = await persons.found_persons(session, [None] * new) if new else []
-    return {
-        face.id: (person_id, verdict.similarity)
-        for face, verdict in zip(faces, match.verdicts, strict=True)
-        for person_id in [verdict.person_id if verdict.founds is None else founded[verdict.founds]]
-        if person_id is not None
-    }
 
 
 async def finish(session: AsyncSession, pack: Pack, round_: Round) -> None:
@@ -158,33 +203,6 @@ async def wants_index(session: AsyncSession, pack: Pack) -> bool:
     library = await matching.size(session, pack.name)
     large = library.persons > load(PeopleSettings).exact_up_to
     return large and not await search.has_index(session, pack.name)
-
-
-def groups(merges: Sequence[Merge]) -> list[set[int]]:
-    """The persons that merges connect."""
-    return [{kept, *gone} for kept, gone in survivors(merges).items()]
-
-
-def survivors(merges: Sequence[Merge]) -> dict[int, list[int]]:
-    """Each survivor of a series of merges with all that became part of it."""
-    found: dict[int, list[int]] = {}
-    for merge in merges:
-        found.setdefault(merge.kept, []).extend([merge.gone, *found.pop(merge.gone, [])])
-    return found
-
-
-def _merges(
-    means: Means,
-    pairs: Sequence[tuple[int, int]],
-    names: Mapping[int, str],
-    apart: Mapping[int, set[int]],
-    least: float,
-) -> list[Merge]:
-    clusters = [
-        Cluster(person_id, count, names.get(person_id))
-        for person_id, count in zip(means.ids.tolist(), means.counts.tolist(), strict=True)
-    ]
-    return consolidate(clusters, means.means, pairs, least, apart)
 
 
 async def _neighbours(

@@ -27,10 +27,14 @@ def find_pack(name: str | None) -> Pack:
 
 
 def limits(pack: Pack, persons: int) -> Limits:
-    """What decides in a library of so many persons: the pack's figures, or the settings'."""
+    """What decides in a library of so many regulars: the pack's figures, or the settings'.
+
+    Who states where persons are merged means it in any company.
+    """
     chosen, stated = load(PeopleSettings), pack.thresholds
     views = VIEWS[load(MlSettings).preset]
     join = stated.join_at(persons, views=views) if chosen.join is None else chosen.join
+    plain = chosen.merge is not None
     merge = stated.merge_at(persons, views=views) if chosen.merge is None else chosen.merge
     found = stated.found_quality if chosen.found_quality is None else chosen.found_quality
     return Limits(
@@ -40,7 +44,16 @@ def limits(pack: Pack, persons: int) -> Limits:
         copy=(1 + join) / 2,
         same=(3 + join) / 4,
         found=found,
+        rival=0.0 if plain else stated.rival,
+        caution=0.0 if plain else stated.caution,
+        lonely=merge if plain else stated.lonely_at(persons, views=views),
     )
+
+
+def probability(pack: Pack, similarity: float, persons: int) -> float:
+    """How likely a face so similar is of its person, in a library of so many regulars."""
+    views = VIEWS[load(MlSettings).preset]
+    return pack.thresholds.probability(similarity, persons, views=views)
 
 
 async def size(session: AsyncSession, pack: str) -> search.Library:
@@ -86,7 +99,7 @@ async def match(
     the person whose photo this is once more: one of many unlike faces.
     """
     library = await size(session, pack.name)
-    chosen = limits(pack, library.persons)
+    chosen = limits(pack, library.regulars)
     found = Match(sights, vectors, chosen, library)
     if not sights:
         return found

@@ -11,8 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.library import service as library
 from kaleidoscope.library.schemas import Photo
+from kaleidoscope.ml.catalog import Pack
 from kaleidoscope.people.queries import reading
 from kaleidoscope.people.queries.search import from_sql
+from kaleidoscope.people.rules.changes import PERSON
 from kaleidoscope.people.schemas import (
     ExportedFace,
     ExportedPhoto,
@@ -72,7 +74,10 @@ async def photo(session: AsyncSession, photo_id: int) -> PhotoView:
     """A photo with its faces; a duplicate shows those of the first."""
     found = await library.get(session, photo_id)
     faces = await reading.faces_of_photo(session, found.duplicate_of or photo_id)
-    return PhotoView(**found.model_dump(), detections=[_view(face) for face in faces])
+    pack = matching.find_pack(None)
+    regulars = (await matching.size(session, pack.name)).regulars
+    views = [_view(face, pack, regulars) for face in faces]
+    return PhotoView(**found.model_dump(), detections=views)
 
 
 async def portraits(session: AsyncSession, person_id: int, limit: int) -> list[Portrait]:
@@ -117,8 +122,19 @@ async def _exported(session: AsyncSession, photos: list[Photo]) -> list[Exported
     ]
 
 
-def _view(face: Row[Any]) -> FaceView:
-    return FaceView(**{name: face._mapping[name] for name in FaceView.model_fields})
+def _view(face: Row[Any], pack: Pack, regulars: int) -> FaceView:
+    known = {name: face._mapping[name] for name in FaceView.model_fields if name != "probability"}
+    return FaceView(**known, probability=_probability(face, pack, regulars))
+
+
+def _probability(face: Row[Any], pack: Pack, regulars: int) -> float | None:
+    """How likely the face is of its person: what a person confirmed is certain."""
+    if face.confirmed_by == PERSON:
+        return 1.0
+    of_pack = (face.model_version or "").partition("/")[0] == pack.name
+    if face.similarity is None or not of_pack:
+        return None
+    return round(matching.probability(pack, face.similarity, regulars), 4)
 
 
 async def counts(session: AsyncSession) -> dict[str, int]:

@@ -1,0 +1,416 @@
+"""What consolidation does: who is one after all, who is not, and which id each keeps.
+
+The persons to be looked at anew are taken apart into pieces that hold together in any company, and
+grown together again with everybody else. What a person said is never broken: confirmed faces stay,
+what was put or taken back together stays together, a remembered no and two faces in one photo keep
+people apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kaleidoscope.people.rules.clustering import Flags, Indices, Numbers, Rule, together
+from kaleidoscope.people.rules.matching import Limits, Vectors
+
+NOBODY = 0  # the person of an open face
+LARGEST = 2000  # faces that are compared with each other at once
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Faces in rows: ids, persons (`NOBODY`: open), photos, qualities, whether a person confirmed
+    them, and vectors.
+    """
+
+    ids: Indices
+    persons: Indices
+    photos: Indices
+    qualities: Numbers
+    confirmed: Flags
+    vectors: Vectors
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Persons who are taken as they are, in rows: ids, counts of faces, means."""
+
+    ids: Indices
+    counts: Indices
+    means: Vectors
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is known besides the vectors. Persons go by the id they resolve to."""
+
+    names: Mapping[int, str] = field(default_factory=dict)
+    confirmed: frozenset[int] = frozenset()
+    """Persons who have a face that a person confirmed."""
+    held: frozenset[int] = frozenset()
+    """Faces that a person's word keeps with the person they have."""
+    face_noes: Sequence[tuple[int, int]] = ()
+    """A face, and a person it is not."""
+    person_noes: Sequence[tuple[int, int]] = ()
+    """Two persons who are not the same."""
+    present: Sequence[tuple[int, int]] = ()
+    """A photo, and a person taken as a whole who is in it."""
+
+
+@dataclass(frozen=True)
+class Regrouping:
+    """Moves that belong together. A negative person is one to be found: each has its number."""
+
+    faces: Mapping[int, tuple[int | None, float | None]]
+    """Every face that gets another person (None: it is open again), and its similarity to them."""
+    before: Mapping[int, int]
+    """The person each of them had (`NOBODY`: it was open)."""
+    merged: Mapping[int, int]
+    """Persons of whom nothing is left, and who they are."""
+    founded: Mapping[int, int]
+    """Persons to be founded, and whose face the most of theirs were (`NOBODY`: open faces)."""
+    split: frozenset[int]
+    """Persons of whose faces some are somebody else."""
+    weight: int
+    """How many faces get another id, with those of persons merged as a whole."""
+
+    @property
+    def persons(self) -> set[int]:
+        """Every living person that it touches."""
+        had, has = set(self.before.values()), {p for p, _ in self.faces.values() if p is not None}
+        ends = {*self.merged, *self.merged.values(), *self.split}
+        return {p for p in had | has | ends if p > NOBODY}
+
+
+def regroup(faces: Faces, whole: Whole, said: Said, limits: Limits) -> list[Regrouping]:
+    """The moves that make of faces and persons those whom they are by all that can be seen now.
+
+    Only what concerns the persons taken apart (those of `faces`) and open faces is looked at.
+    """
+    atoms = _Atoms(faces, whole, said, limits)
+    company = len(whole.ids) > 0
+    groups = np.arange(len(atoms.counts))
+    for rule in (
+        Rule(least=limits.join, floor=limits.join),
+        Rule(limits.merge, min(limits.lonely, limits.merge), limits.rival, limits.caution),
+    ):
+        groups = atoms.grown(groups, rule, only_fresh=company)
+    return _Identities(atoms, groups, said, limits).moves()
+
+
+class _Atoms:
+    """The pieces of the persons taken apart, open faces, then whole persons: each a row."""
+
+    def __init__(self, faces: Faces, whole: Whole, said: Said, limits: Limits) -> None:
+        self.faces, self.whole = faces, whole
+        held = np.isin(faces.ids, np.fromiter(said.held, np.int64, len(said.held)))
+        pinned = (faces.confirmed | held) & (faces.persons != NOBODY)
+        self.pinned = pinned
+        foes = _in_one_photo(faces, limits.same)
+        self.of = _pieces(faces, pinned, foes, limits.join)  # the piece that each face is in
+        pieces = int(self.of.max()) + 1 if len(self.of) else 0
+        counts = np.bincount(self.of, minlength=pieces).astype(np.float64)
+        sums = np.zeros((pieces, faces.vectors.shape[1]))
+        np.add.at(sums, self.of, faces.vectors.astype(np.float64))
+        self.counts = np.concatenate([counts, whole.counts.astype(np.float64)])
+        self.sums = np.concatenate([sums, whole.means * whole.counts[:, None].astype(np.float64)])
+        self.fresh = np.arange(len(self.counts)) < pieces
+        self.persons = np.concatenate([np.zeros(pieces, np.int64), whole.ids])
+        self.persons[self.of] = faces.persons
+        self.by_person: dict[int, list[int]] = defaultdict(list)
+        for atom, person in enumerate(self.persons.tolist()):
+            if person != NOBODY:
+                self.by_person[person].append(atom)
+        self.anchors = self._anchors(said)
+        self.whose = self._whose(said)
+        self.apart = self._apart(foes, said)
+
+    def grown(self, groups: Indices, rule: Rule, *, only_fresh: bool) -> Indices:
+        """The groups that these groups make by a rule: of each atom the first of its group."""
+        first, row = np.unique(groups, return_inverse=True)
+        counts = np.bincount(row, self.counts).astype(np.float64)
+        sums = np.zeros((len(first), self.sums.shape[1]))
+        np.add.at(sums, row, self.sums)
+        fresh = np.zeros(len(first), np.bool_)
+        np.logical_or.at(fresh, row, self.fresh)
+        apart = np.unique(np.sort(row[self.apart], axis=1), axis=0)
+        means = (sums / counts[:, None]).astype(np.float32)
+        whose = np.zeros(len(first), np.int64)
+        np.maximum.at(whose, row, self.whose)
+        found = together(
+            means, counts, apart, rule, fresh=fresh if only_fresh else None, whose=whose
+        )
+        return first[found[row]]
+
+    def _anchors(self, said: Said) -> dict[int, int]:
+        """The atom that each person whom somebody spoke of lives in: that of the pinned faces, or
+        the largest.
+        """
+        rows = np.nonzero(self.pinned)[0]
+        pinned = dict(zip(self.faces.persons[rows].tolist(), self.of[rows].tolist(), strict=True))
+        spoken_of = (said.names.keys() | said.confirmed) & self.by_person.keys()
+        return {
+            p: max(self.by_person[p], key=lambda atom: (self.counts[atom], -atom))
+            for p in spoken_of
+        } | pinned
+
+    def _apart(self, foes: Indices, said: Said) -> Indices:
+        """Pairs of atoms that are different people."""
+        pairs = [self.of[foes]] if len(foes) else []
+        place = dict(zip(self.faces.ids.tolist(), self.of.tolist(), strict=True))
+        told: list[tuple[int, int]] = []
+        for face, person in said.face_noes:
+            if face in place:
+                told += [(place[face], atom) for atom in self.by_person.get(person, ())]
+        for one, other in said.person_noes:
+            atoms = self.by_person.get(other, ())
+            told += [(a, b) for a in self.by_person.get(one, ()) for b in atoms]
+        seen: dict[int, set[int]] = defaultdict(set)
+        for photo, person in said.present:
+            seen[photo] |= set(self.by_person.get(person, ()))
+        if seen:
+            for photo, atom in zip(self.faces.photos.tolist(), self.of.tolist(), strict=True):
+                told += [(atom, other) for other in seen.get(photo, ())]
+        told += self._both_confirmed(said)
+        pairs.append(np.array(told, np.int64).reshape(-1, 2))
+        apart = np.concatenate(pairs)
+        return np.unique(np.sort(apart[apart[:, 0] != apart[:, 1]], axis=1), axis=0)
+
+    def _whose(self, said: Said) -> Indices:
+        """For each atom a number of the name it has, or of the person confirmed in it; 0: none."""
+        numbers: dict[object, int] = {}
+        whose = np.zeros(len(self.counts), np.int64)
+        for person, atom in sorted(self.anchors.items()):
+            if person in said.names or person in said.confirmed:
+                whose[atom] = numbers.setdefault(said.names.get(person, person), len(numbers) + 1)
+        return whose
+
+    def _both_confirmed(self, said: Said) -> Iterable[tuple[int, int]]:
+        """Persons of one name who both have confirmed faces: neither can become the other."""
+        of_name: dict[str, list[int]] = defaultdict(list)
+        for person in sorted(said.confirmed & self.anchors.keys() & said.names.keys()):
+            of_name[said.names[person]].append(self.anchors[person])
+        for anchors in of_name.values():
+            yield from combinations(anchors, 2)
+
+
+def _runs(values: Indices) -> list[Indices]:
+    """The rows that have the same value, for each value."""
+    order = np.argsort(values, kind="stable")
+    ends = np.nonzero(np.diff(values[order]))[0] + 1
+    return [rows for rows in np.split(order, ends) if len(rows)]
+
+
+def _in_one_photo(faces: Faces, same: float) -> Indices:
+    """Pairs of faces in one photo that are not nearly identical."""
+    pairs = []
+    for rows in _runs(faces.photos):
+        if len(rows) > 1:
+            alike = faces.vectors[rows] @ faces.vectors[rows].T >= same
+            one, other = np.nonzero(np.triu(~alike, 1))
+            pairs.append(np.stack([rows[one], rows[other]], axis=1))
+    return np.concatenate(pairs) if pairs else np.zeros((0, 2), np.int64)
+
+
+def _pieces(faces: Faces, pinned: Flags, foes: Indices, join: float) -> Indices:
+    """For each face the number of its piece: what of a person holds together at `join`."""
+    piece = np.arange(len(faces.ids))
+    foe_of: dict[int, list[int]] = defaultdict(list)
+    for a, b in foes.tolist():
+        if faces.persons[a] == faces.persons[b]:
+            foe_of[int(faces.persons[a])] += [a, b]
+    for rows in _runs(faces.persons):
+        person = int(faces.persons[rows[0]])
+        if person == NOBODY or len(rows) == 1:
+            continue
+        fixed, free = rows[pinned[rows]], rows[~pinned[rows]]
+        piece[fixed] = fixed[0] if len(fixed) else 0
+        apart = np.array(foe_of.get(person, ()), np.int64).reshape(-1, 2)
+        piece[free] = _held_together(faces.vectors, free, apart, join)
+    return np.unique(piece, return_inverse=True)[1].astype(np.int64)
+
+
+def _held_together(vectors: Vectors, rows: Indices, apart: Indices, join: float) -> Indices:
+    """For each of some faces the first of its piece; a crowd is taken in portions."""
+    first = rows.copy()
+    rule = Rule(least=join, floor=join)
+    portions = range(0, len(rows), LARGEST)
+    for start in portions:
+        some = rows[start : start + LARGEST]
+        here = np.isin(apart, some).all(axis=1)
+        pairs = np.searchsorted(some, apart[here])
+        found = together(vectors[some], np.ones(len(some)), pairs.astype(np.int64), rule)
+        first[start : start + LARGEST] = some[found]
+    if len(portions) <= 1:
+        return first
+    heads, row = np.unique(first, return_inverse=True)
+    counts = np.bincount(row).astype(np.float64)
+    sums = np.zeros((len(heads), vectors.shape[1]))
+    np.add.at(sums, row, vectors[rows].astype(np.float64))
+    member = dict(zip(rows.tolist(), row.tolist(), strict=True))
+    known = [(member[a], member[b]) for a, b in apart.tolist() if a in member and b in member]
+    means = (sums / counts[:, None]).astype(np.float32)
+    found = together(means, counts, np.array(known, np.int64).reshape(-1, 2), rule)
+    return heads[found[row]]
+
+
+class _Identities:
+    """Which id each group keeps, and what that moves."""
+
+    def __init__(self, atoms: _Atoms, groups: Indices, said: Said, limits: Limits) -> None:
+        self.atoms, self.groups, self.said, self.limits = atoms, groups, said, limits
+        self.members: dict[int, list[int]] = defaultdict(list)
+        for atom, group in enumerate(groups.tolist()):
+            self.members[group].append(atom)
+        self.shares: dict[int, Counter[int]] = {}  # of each group: faces by the person they had
+        for group, members in self.members.items():
+            share = Counter[int]()
+            for atom in members:
+                share[int(atoms.persons[atom])] += int(atoms.counts[atom])
+            self.shares[group] = share
+        self.ids = self._ids()
+
+    def _ids(self) -> dict[int, int]:
+        """The person that each group is: whom somebody spoke of, else whose faces the most of its
+        faces were; negative for one to be founded, none for what may found nobody.
+        """
+        atoms, said = self.atoms, self.said
+        claims: list[tuple[bool, bool, bool, int, int, int]] = []
+        for group, share in self.shares.items():
+            for person, count in share.items():
+                if person != NOBODY:
+                    here = person in atoms.anchors and self.groups[atoms.anchors[person]] == group
+                    confirmed, named = person in said.confirmed, person in said.names
+                    claims.append((here and confirmed, here and named, here, count, -person, group))
+        ids: dict[int, int] = {}
+        given: set[int] = set()
+        for *_, negative, group in sorted(claims, reverse=True):
+            if group not in ids and -negative not in given:
+                ids[group] = -negative
+                given.add(-negative)
+        found = -1
+        for group in sorted(self.members.keys() - ids.keys()):
+            if self.best_quality[group] >= self.limits.found:
+                ids[group], found = found, found - 1
+        return ids
+
+    @cached_property
+    def best_quality(self) -> Mapping[int, float]:
+        """The quality of the best face taken apart in each group."""
+        best: dict[int, float] = defaultdict(float)
+        groups, qualities = self.groups[self.atoms.of], self.atoms.faces.qualities
+        for group, quality in zip(groups.tolist(), qualities.tolist(), strict=True):
+            best[group] = max(best[group], quality)
+        return best
+
+    def moves(self) -> list[Regrouping]:
+        """All that gets another person, in sets that have no person in common."""
+        atoms, faces = self.atoms, self.atoms.faces
+        group_of = self.groups[atoms.of]
+        where: dict[int, Counter[int]] = defaultdict(Counter)  # of each person: faces by group
+        for group, share in self.shares.items():
+            for person, count in share.items():
+                if person != NOBODY:
+                    where[person][group] += count
+        merged, split = {}, set()
+        for person, groups in where.items():
+            if all(self.ids.get(group) != person for group in groups):
+                merged[person] = self.ids[groups.most_common(1)[0][0]]
+            elif len(groups) > 1:
+                split.add(person)
+        given = np.array([self.ids.get(group, NOBODY) for group in group_of.tolist()], np.int64)
+        moved = np.nonzero(given != faces.persons)[0].tolist()
+        sets = _Sets()
+        for row in moved:
+            sets.join(("group", int(group_of[row])), ("person", int(faces.persons[row])))
+        for person, into in merged.items():
+            sets.join(("person", person), ("person", into))
+        for group in {int(group_of[row]) for row in moved}:
+            if (id_ := self.ids.get(group)) is not None:
+                sets.join(("group", group), ("person", id_))
+        rows_of: dict[object, list[int]] = defaultdict(list)
+        for row in moved:
+            rows_of[sets.root(("group", int(group_of[row])))].append(row)
+        merged_of: dict[object, list[int]] = defaultdict(list)
+        for person in merged:
+            merged_of[sets.root(("person", person))].append(person)
+        return [
+            self._regrouping(rows_of.get(key, []), group_of, merged, merged_of.get(key, []), split)
+            for key in sorted(rows_of.keys() | merged_of.keys(), key=str)
+        ]
+
+    def _regrouping(
+        self,
+        rows: Sequence[int],
+        group_of: Indices,
+        merged: Mapping[int, int],
+        gone: Sequence[int],
+        split: Collection[int],
+    ) -> Regrouping:
+        faces = self.atoms.faces
+        given: dict[int, tuple[int | None, float | None]] = {}
+        before: dict[int, int] = {}
+        founded: dict[int, int] = {}
+        for row in rows:
+            face, group = int(faces.ids[row]), int(group_of[row])
+            person = self.ids.get(group)
+            given[face] = person, None if person is None else self._similarity(row, group)
+            before[face] = int(faces.persons[row])
+            if person is not None and person < NOBODY:
+                founded[person] = self._most_of(group)
+        had = set(before.values())
+        return Regrouping(
+            given,
+            before,
+            {p: merged[p] for p in gone},
+            founded,
+            frozenset(had & set(split)),
+            len(given) + sum(self.sizes.get(p, 0) for p in gone),
+        )
+
+    def _most_of(self, group: int) -> int:
+        """The person whose faces the most of a group's were, if any had one."""
+        persons = [p for p, _ in self.shares[group].most_common() if p != NOBODY]
+        return persons[0] if persons else NOBODY
+
+    def _similarity(self, row: int, group: int) -> float | None:
+        """The average similarity of a face to the other faces of its group."""
+        vector = self.atoms.faces.vectors[row].astype(np.float64)
+        total = self.totals[group] - vector
+        others = sum(self.shares[group].values()) - 1
+        return float(total @ vector) / others if others else None
+
+    @cached_property
+    def sizes(self) -> Mapping[int, int]:
+        """How many faces each person has who is taken as a whole."""
+        whole = self.atoms.whole
+        return dict(zip(whole.ids.tolist(), whole.counts.tolist(), strict=True))
+
+    @cached_property
+    def totals(self) -> Mapping[int, NDArray[np.float64]]:
+        """The sum of the vectors of each group."""
+        return {g: self.atoms.sums[members].sum(axis=0) for g, members in self.members.items()}
+
+
+class _Sets:
+    """Things that are joined to each other, and what they are all joined to."""
+
+    def __init__(self) -> None:
+        self._of: dict[object, object] = {}
+
+    def root(self, thing: object) -> object:
+        while (of := self._of.get(thing, thing)) != thing:
+            self._of[thing] = self._of.get(of, of)
+            thing = of
+        return thing
+
+    def join(self, one: object, other: object) -> None:
+        if other != ("person", NOBODY):  # open faces have nothing in common
+            self._of[self.root(other)] = self.root(one)
