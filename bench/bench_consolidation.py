@@ -5,7 +5,7 @@ usage: bench_consolidation.py [FACES] [--faces 100000] [--job 1000]
 Faces are made from real ones: embeddings of FACES (a folder of photos, one folder a person; by
 default the labelled photographs), each person a real one moved by part of what people differ by,
 each face moved by what faces of one person differ by. Sizes of persons fall like 1/rank, as in an
-album: few are in thousands of photos, most in one or two. Arrival order is played by splitting
+album: one is in a tenth of the photos, most in one or two. Arrival order is played by splitting
 every person of some size in two ids, and by giving one face in fifty to a wrong person.
 
 Measured through the product's own job, in PostgreSQL: everybody at once, then a job of new photos,
@@ -57,14 +57,14 @@ def main() -> None:
 
 
 def sizes(faces: int) -> Array:
-    """How many faces each person has, falling like 1/rank."""
-    rank = 1
-    found: list[int] = []
-    top = faces / 20
-    while sum(found) < faces:
-        found.append(max(1, round(top / rank)))
-        rank += 1
-    return np.array(found)
+    """How many faces each person has: one person to six faces, falling like 1/rank."""
+    rank = np.arange(1, max(2, faces // 6))
+    low, high = 1.0, float(faces)
+    while high - low > 1:
+        top = (low + high) / 2
+        low, high = (top, high) if np.maximum(1, top // rank).sum() < faces else (low, top)
+    found: Array = np.maximum(1, low // rank).astype(int)
+    return found
 
 
 async def measure(url: str, count: int, job: int, between: Array, within: Array) -> None:

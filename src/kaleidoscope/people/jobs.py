@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 LONG_POLL = 20.0  # seconds that the ML service may hold the question how an attempt stands
 LONGEST_PAUSE = 15.0  # seconds between two tries to reach a service that is away
-GROUPS_A_TRANSACTION = 20
+GROUPS_A_TRANSACTION = 100
 T = TypeVar("T")
 
 
@@ -159,8 +159,7 @@ async def consolidate(
     done = Consolidated(changed=len(round_.changed))
     for groups in batched(regroupings, GROUPS_A_TRANSACTION):
         async with db.transaction() as session:
-            for group in groups:
-                done += await healing.settle(session, round_, group, done.round)
+            done += await healing.settle(session, round_, groups, done.round)
     async with db.transaction() as session:
         await healing.finish(session, pack, round_)
     return done

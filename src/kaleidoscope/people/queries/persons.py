@@ -16,16 +16,18 @@ CHANGED = "version = (pg_current_xact_id()::text)::bigint"
 
 
 async def found_persons(
-    session: AsyncSession, names: Sequence[str | None], standing_for: int | None = None
+    session: AsyncSession,
+    names: Sequence[str | None],
+    standing_for: Sequence[int | None] | None = None,
 ) -> list[int]:
     """New persons, one a name; their ids resolve to `standing_for` until they live themselves."""
     rows = await session.execute(
         sql(
             "INSERT INTO persons (display_name, merged_into)"
-            " SELECT name, :into FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS u (name, i)"
-            " ORDER BY i RETURNING id"
+            " SELECT name, into_id FROM unnest(CAST(:names AS text[]), CAST(:into AS bigint[]))"
+            "   WITH ORDINALITY AS u (name, into_id, i) ORDER BY i RETURNING id"
         ),
-        {"names": list(names), "into": standing_for},
+        {"names": list(names), "into": list(standing_for or [None] * len(names))},
     )
     return sorted(rows.scalars())
 

@@ -6,7 +6,7 @@ the difference and keeps both sides in the ledger, so that undoing is the same c
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -183,6 +183,20 @@ def difference(before: State, after: State) -> Change:
             {p: after.persons[p] for p in persons},
             after.noes - before.noes,
         ),
+    )
+
+
+def united(moves: Sequence[Change]) -> Change:
+    """Changes that have nothing in common as one."""
+    before, after = [m.before for m in moves], [m.after for m in moves]
+    return Change(_together(before), _together(after))
+
+
+def _together(states: Sequence[State]) -> State:
+    return State(
+        {f: s for state in states for f, s in state.faces.items()},
+        {p: s for state in states for p, s in state.persons.items()},
+        frozenset(no for state in states for no in state.noes),
     )
 
 

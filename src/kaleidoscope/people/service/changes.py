@@ -60,7 +60,7 @@ async def split(
     person = (await _living(session, [person]))[person]
     # Checked against the state first, so that a refused split founds nobody.
     changes.split(await ledger.load_state(session, [person]), person, face_ids, founded=0)
-    founded = (await persons.found_persons(session, [None], standing_for=person))[0]
+    founded = (await persons.found_persons(session, [None], [person]))[0]
     before = await ledger.load_state(session, [person])
     after = changes.split(before, person, face_ids, founded)
     after = changes.rename(after, founded, name)
@@ -148,49 +148,80 @@ async def record(
     *,
     person_id: int | None = None,
     undoes: int | None = None,
-    round_number: int | None = None,
-    opens_round: bool = False,
 ) -> Event:
     """Write what differs between two states, all that follows from it, and the ledger's entry.
 
-    To be called with the identity lock held alone. An event that opens a round of consolidation
-    gives it its number.
+    To be called with the identity lock held alone.
     """
     change = changes.difference(before, after)
+    told = await _write(session, [change])
+    [event] = await _enter(
+        session, kind, made_by, [change], told, person_id=person_id, undoes=undoes
+    )
+    return event
+
+
+async def record_round(
+    session: AsyncSession, moves: Sequence[Change], number: int | None
+) -> list[Event]:
+    """Write what the machine changes in a round of consolidation: changes that have nothing in
+    common, each an event of its own, in the round of this number (None: it begins with them).
+
+    To be called with the identity lock held alone.
+    """
+    told = await _write(session, moves)
+    return await _enter(session, "consolidate", MACHINE, moves, told, number=number, in_round=True)
+
+
+async def _write(session: AsyncSession, moves: Sequence[Change]) -> list[list[int]]:
+    """Write changes and all that follows from them; of each the faces that went to another."""
+    change = changes.united(moves)
     await ledger.write_difference(session, change)
-    moved = _moved(change)
+    moved = [_moved(m) for m in moves]
     states = (change.before.faces, change.after.faces)
-    changed = {faces[f].person_id for faces in states for f in moved}
+    changed = {faces[f].person_id for faces in states for some in moved for f in some}
     await persons.recount_persons(session, {p for p in changed if p is not None})
-    photos = await face_rows.photos_of_faces(session, moved)
+    photos = await face_rows.photos_of_faces(session, [f for some in moved for f in some])
     if photos:
         await library.set_person_ids(session, await face_rows.write_photo_persons(session, photos))
-    person_ids = _mentioned(change) | ({person_id} if person_id is not None else set())
-    event_id = await ledger.add_event(
-        session,
-        kind,
-        made_by,
-        person_ids,
-        change.faces,
-        changes.to_json(change.before),
-        changes.to_json(change.after),
-        undoes,
-        round_number,
-    )
-    if opens_round:
-        await ledger.open_round(session, event_id)
-        round_number = event_id
-    return Event(
-        event_id,
-        kind,
-        made_by,
-        None,
-        sorted(person_ids),
-        len(moved),
-        person_id,
-        undoes,
-        round=round_number,
-    )
+    return moved
+
+
+async def _enter(
+    session: AsyncSession,
+    kind: str,
+    made_by: str,
+    moves: Sequence[Change],
+    moved: Sequence[Sequence[int]],
+    *,
+    person_id: int | None = None,
+    undoes: int | None = None,
+    number: int | None = None,
+    in_round: bool = False,
+) -> list[Event]:
+    """Enter changes into the ledger."""
+    events = []
+    for change, faces in zip(moves, moved, strict=True):
+        person_ids = _mentioned(change) | ({person_id} if person_id is not None else set())
+        event_id = await ledger.add_event(
+            session,
+            kind,
+            made_by,
+            person_ids,
+            change.faces,
+            changes.to_json(change.before),
+            changes.to_json(change.after),
+            undoes,
+            number,
+        )
+        if in_round and number is None:
+            await ledger.open_round(session, event_id)
+            number = event_id
+        ids = sorted(person_ids)
+        events.append(
+            Event(event_id, kind, made_by, None, ids, len(faces), person_id, undoes, round=number)
+        )
+    return events
 
 
 async def history(

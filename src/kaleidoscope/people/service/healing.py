@@ -17,7 +17,7 @@ from kaleidoscope.kernel.settings import load
 from kaleidoscope.ml.catalog import Pack
 from kaleidoscope.people.queries import healing, ledger, locks, persons, search
 from kaleidoscope.people.rules import changes
-from kaleidoscope.people.rules.changes import MACHINE
+from kaleidoscope.people.rules.changes import Change, State
 from kaleidoscope.people.rules.consolidation import (
     NOBODY,
     Faces,
@@ -28,7 +28,7 @@ from kaleidoscope.people.rules.consolidation import (
 )
 from kaleidoscope.people.rules.matching import Limits
 from kaleidoscope.people.service import matching
-from kaleidoscope.people.service.changes import record
+from kaleidoscope.people.service.changes import record_round
 from kaleidoscope.people.settings import PeopleSettings
 
 SMALL = 20_000  # faces up to which everybody is looked at anew: then arrival order leaves no trace
@@ -156,36 +156,51 @@ def _counts(group: Regrouping, confirmed: int = 0) -> Consolidated:
 
 
 async def settle(
-    session: AsyncSession, round_: Round, group: Regrouping, number: int | None
+    session: AsyncSession, round_: Round, groups: Sequence[Regrouping], number: int | None
 ) -> Consolidated:
-    """Make the moves that belong together, one event, in the round of this number (None: it begins
-    with this event). Nothing is done where a face or person of it has changed meanwhile.
+    """Make the moves of some groups, each an event, in the round of this number (None: it begins
+    with them). A group of which a face or person has changed meanwhile is left as it is.
     """
     await locks.lock_identity(session, alone=True)
-    touched = group.persons
-    known = {p: v for p, v in round_.versions.items() if p in touched}
-    before = await ledger.load_state(session, touched, group.before.keys())
+    touched = {p for group in groups for p in group.persons}
+    now = await healing.versions(session, sorted(touched))
+    before = await ledger.load_state(session, touched, {f for g in groups for f in g.before})
+    groups = [group for group in groups if _as_seen(group, round_, now, before)]
+    wanted = [(group, number) for group in groups for number in sorted(group.founded)]
+    stood_for = [group.founded[number] or None for group, number in wanted]
+    founded = await persons.found_persons(session, [None] * len(wanted), stood_for)
+    ids = {number: person for (_, number), person in zip(wanted, founded, strict=True)}
+    founding = await ledger.load_persons(session, founded)
+    before = replace(before, persons={**before.persons, **founding.persons})
+    moves = [_change(group, before, ids) for group in groups]
+    events = await record_round(session, moves, number)
+    total = Consolidated(round=events[0].round if events else number)
+    for group in groups:
+        total += _counts(group)
+    return total
+
+
+def _as_seen(group: Regrouping, round_: Round, now: dict[int, int], before: State) -> bool:
+    """Whether the faces and persons of a group are as they were when the round looked."""
+    known = all(now.get(p) == round_.versions.get(p) for p in group.persons)
     had = {f: before.faces[f].person_id or NOBODY for f in group.before if f in before.faces}
-    if known != await healing.versions(session, sorted(touched)) or had != dict(group.before):
-        return Consolidated()
-    ids: dict[int, int] = {}
-    for founded, stood_for in sorted(group.founded.items(), reverse=True):
-        [ids[founded]] = await persons.found_persons(
-            session, [None], standing_for=stood_for or None
-        )
-    if ids:
-        founding = await ledger.load_persons(session, list(ids.values()))
-        before = replace(before, persons={**before.persons, **founding.persons})
-    given = {
+    return known and had == dict(group.before)
+
+
+def _change(group: Regrouping, before: State, ids: dict[int, int]) -> Change:
+    """What a group changes; `ids` are those of the persons that were founded for it."""
+    faces = {
         face: (person if person is None else ids.get(person, person), similarity)
         for face, (person, similarity) in group.faces.items()
     }
-    merged = {gone: ids.get(kept, kept) for gone, kept in group.merged.items()}
-    after = changes.regroup(before, given, merged, list(ids.values()))
-    event = await record(
-        session, "consolidate", MACHINE, before, after, round_number=number, opens_round=not number
+    persons_ = {*group.persons, *(ids[number] for number in group.founded)}
+    of_group = State(
+        {f: s for f, s in before.faces.items() if f in faces or s.person_id in persons_},
+        {p: s for p, s in before.persons.items() if p in persons_ or s.merged_into in persons_},
     )
-    return replace(_counts(group), round=number or event.event_id)
+    merged = {gone: ids.get(kept, kept) for gone, kept in group.merged.items()}
+    after = changes.regroup(of_group, faces, merged, [ids[number] for number in group.founded])
+    return changes.difference(of_group, after)
 
 
 async def overdue_since(session: AsyncSession, pack: Pack) -> datetime | None:
