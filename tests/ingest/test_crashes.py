@@ -191,7 +191,7 @@ async def test_kill_minus_nine(
         await bench.transport.subscribe(topic, group)
     photos = 50 * kills
     fill(tmp_path, photos)
-    job_id = await bench.order(tmp_path, batchSize=5)
+    job_id = await bench.order(tmp_path, batchSize=max(5, photos // 100))
 
     def run() -> subprocess.Popen[str]:
         return subprocess.Popen(
