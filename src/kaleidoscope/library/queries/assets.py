@@ -6,7 +6,6 @@ import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import ARRAY, BigInteger, ColumnElement, Row, any_, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -29,11 +28,6 @@ async def by_ids(session: AsyncSession, photo_ids: Collection[int]) -> Sequence[
 async def by_path(session: AsyncSession, path: str) -> Row[Any] | None:
     """The asset that lies at a path."""
     return (await session.execute(select(*ASSETS).where(ASSETS.final_path == path))).one_or_none()
-
-
-async def by_asset_id(session: AsyncSession, asset_id: UUID) -> Row[Any] | None:
-    """The asset with this key."""
-    return (await session.execute(select(*ASSETS).where(ASSETS.id == asset_id))).one_or_none()
 
 
 async def page(

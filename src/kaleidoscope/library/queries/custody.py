@@ -378,28 +378,6 @@ async def lies_at(session: AsyncSession, paths: Mapping[int, tuple[str, bytes | 
     )
 
 
-async def history(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
-    """What custody did with an asset, as events: at, what, outcome, error, detail."""
-    rows = await session.execute(
-        sql(
-            "SELECT planned_at AS at, e.what, 'ok' AS outcome, NULL::integer AS duration_ms,"
-            " NULL AS error, e.detail FROM custody_moves CROSS JOIN LATERAL (VALUES"
-            "  ('received', jsonb_build_object('path', source_path)),"
-            "  ('hashed', jsonb_build_object('file_hash', file_hash))) AS e (what, detail)"
-            " WHERE photo_id = :photo AND kind = 'file' AND recorded_at IS NOT NULL"
-            " UNION ALL SELECT recorded_at,"
-            "  CASE kind WHEN 'duplicate' THEN 'set-aside' ELSE 'filed' END, 'ok', NULL, NULL,"
-            "  jsonb_build_object('kind', kind, 'from', source_path, 'to', target_path)"
-            " FROM custody_moves WHERE photo_id = :photo AND recorded_at IS NOT NULL"
-            " UNION ALL SELECT recorded_at, 'filed', 'failed', NULL, cause,"
-            "  jsonb_build_object('path', source_path) FROM custody_moves"
-            " WHERE photo_id = :photo AND state = 'RECORDED' AND cause IS NOT NULL ORDER BY 1, 2"
-        ),
-        {"photo": photo_id},
-    )
-    return rows.all()
-
-
 async def relocate(session: AsyncSession, laid: Sequence[Laid]) -> list[int]:
     """Assets whose file lies at their move's target from now on; answers the moves."""
     rows = await session.execute(
