@@ -12,10 +12,8 @@ import time
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
-
-from PIL import Image
 
 from kaleidoscope.kernel.errors import Conflict, KaleidoscopeError
 from kaleidoscope.kernel.paths import to_bytes, to_text
@@ -23,9 +21,10 @@ from kaleidoscope.kernel.settings import data_dir, load
 from kaleidoscope.library.outside.files import modified_at
 from kaleidoscope.library.schemas import DerivativeKind as Kind
 from kaleidoscope.library.settings import LibrarySettings
-from kaleidoscope.ml import video
-from kaleidoscope.ml.decode import MEMORY, decode
 from kaleidoscope.ml.files import opened
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 KINDS: tuple[Kind, ...] = ("thumbnail", "preview")
 
@@ -139,6 +138,12 @@ def old_ones(shard: int) -> dict[str, list[Path]]:
 
 
 def _picture(path: bytes, media_type: str) -> tuple[int, int, Image.Image, str | None]:
+    # Decoders are imported by the child alone: every process knows where derivatives lie.
+    from PIL import Image
+
+    from kaleidoscope.ml import video
+    from kaleidoscope.ml.decode import MEMORY, decode
+
     side = max(SIDES.values())
     if media_type == "video":
         width, height, pixels = video.poster(path, max_side=side)
@@ -157,6 +162,8 @@ def _check_unchanged(path: bytes, task: dict[str, Any]) -> None:
 
 
 def _shrunk(image: Image.Image, side: int) -> Image.Image:
+    from PIL import Image
+
     if max(image.size) <= side:
         return image
     factor = side / max(image.size)
