@@ -363,3 +363,11 @@ def test_whole_persons_take_part_as_they_are() -> None:
     [found] = regrouped([1, 1], NEAR[:2], whole=whole)
     assert found.merged == {1: 5} and found.persons == {1, 5}
     assert regrouped([1, 1], NEAR[:2], whole=whole, present=[(0, 5)]) == []
+
+
+def test_of_a_crowd_the_strangers_are_found_too() -> None:
+    rng = np.random.default_rng(5)
+    near = [unit(1, *(0.05 * rng.normal(size=8))) for _ in range(120)]
+    astray = [unit(0.5, 1, *(0.02 * rng.normal(size=8))) for _ in range(4)]
+    [found] = regrouped([1] * 124, [*near, *astray])
+    assert sorted(found.faces) == [221, 222, 223, 224] and found.split == {1}

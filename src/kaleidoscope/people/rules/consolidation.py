@@ -21,7 +21,8 @@ from kaleidoscope.people.rules.clustering import Flags, Indices, Numbers, Rule, 
 from kaleidoscope.people.rules.matching import Limits, Vectors
 
 NOBODY = 0  # the person of an open face
-LARGEST = 2000  # faces that are compared with each other at once
+CROWD = 64  # faces of a person from which on those near the average are one piece unseen
+LARGEST = 500  # faces that are compared with each other at once
 
 
 @dataclass(frozen=True)
@@ -233,8 +234,27 @@ def _pieces(faces: Faces, pinned: Flags, foes: Indices, join: float) -> Indices:
         fixed, free = rows[pinned[rows]], rows[~pinned[rows]]
         piece[fixed] = fixed[0] if len(fixed) else 0
         apart = np.array(foe_of.get(person, ()), np.int64).reshape(-1, 2)
+        if len(free) > CROWD:
+            core = _core(faces.vectors[free], ~np.isin(free, apart), join)
+            piece[free[core]] = free[core][0] if core.any() else 0
+            free = free[~core]
         piece[free] = _held_together(faces.vectors, free, apart, join)
     return np.unique(piece, return_inverse=True)[1].astype(np.int64)
+
+
+def _core(vectors: Vectors, may: Flags, join: float) -> Flags:
+    """Which faces of a person would join all that are so: of a person in a thousand photos nearly
+    all, of two people taken for one none or those of the greater part.
+    """
+    inside = may
+    for _ in range(2):
+        count = int(inside.sum())
+        if count < CROWD // 2:
+            return np.zeros(len(may), np.bool_)
+        likeness = vectors @ vectors[inside].sum(axis=0, dtype=np.float64)
+        average = np.where(inside, (likeness - 1) / (count - 1), likeness / count)
+        inside = may & (average >= join)
+    return inside
 
 
 def _held_together(vectors: Vectors, rows: Indices, apart: Indices, join: float) -> Indices:
