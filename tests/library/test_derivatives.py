@@ -449,7 +449,7 @@ def test_killed_at_any_moment_no_name_has_half_a_picture(data_dir: Path, tmp_pat
     photo = tmp_path / "a.jpg"
     photo.write_bytes(picture(quarters(800, 480)))
     program = (
-        "import itertools\n"
+        "import itertools, kaleidoscope.ml.decode, kaleidoscope.ml.video\n"
         "from kaleidoscope.library.outside.derivatives import make, task_of\n"
         f"path, size = {str(photo)!r}, {photo.stat().st_size}\n"
         "print('ready', flush=True)\n"
