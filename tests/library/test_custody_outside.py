@@ -299,3 +299,31 @@ async def test_the_database_goes_away(custodian: Custodian, at: int) -> None:
     await custodian.sweep()
     assert files(custodian.inbox) == []
     await custodian.check(contents)
+
+
+async def test_a_sidecar_stays_with_a_photo_that_changes(custodian: Custodian) -> None:
+    """By itself it would be filed, and the photo would lose the date that it tells."""
+    photo = custodian.drop("a.jpg", jpeg(1))
+    sidecar = custodian.drop("a.jpg.xmp", b"<x:xmpmeta/>")
+    read = await library.read(custodian.work, library.parcels(custodian.candidates()))
+    photo.write_bytes(jpeg(2))
+    done = await library.take_in(custodian.db, read, to_text(custodian.inbox))
+    assert {(o.what, o.kind) for o in done} == {("left", "changed")}
+    assert sidecar.exists() and files(custodian.originals) == []
+    await custodian.sweep()
+    (known,) = await custodian.rows("SELECT photo_id FROM media_assets")
+    (moved,) = await custodian.rows(
+        "SELECT photo_id FROM custody_moves WHERE kind = 'sidecar' AND state = 'RELEASED'"
+    )
+    assert moved.photo_id == known.photo_id
+
+
+async def test_a_sidecar_does_not_go_to_an_older_photo_of_the_name(custodian: Custodian) -> None:
+    custodian.drop("a.jpg", jpeg(1))
+    await custodian.sweep()
+    photo = custodian.drop("a.jpg", jpeg(2))
+    sidecar = custodian.drop("a.jpg.xmp", b"<x:xmpmeta/>")
+    read = await library.read(custodian.work, library.parcels(custodian.candidates()))
+    photo.write_bytes(jpeg(3))
+    await library.take_in(custodian.db, read, to_text(custodian.inbox))
+    assert sidecar.exists()

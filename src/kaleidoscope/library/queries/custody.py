@@ -467,10 +467,11 @@ async def amend(
 
 
 async def filed_from(session: AsyncSession, sources: Collection[str]) -> dict[str, Row[Any]]:
-    """The latest file filed from each of these paths: source, photo_id, kind, path."""
+    """The latest file filed from each of these paths: source, photo_id, kind, together, path."""
     rows = await session.execute(
         sql(
             "SELECT DISTINCT ON (m.source_path) m.source_path AS source, m.photo_id, m.kind,"
+            " m.group_id AS together,"
             " CASE WHEN m.kind = 'duplicate' THEN m.target_path ELSE a.final_path END AS path"
             " FROM custody_moves m JOIN media_assets a ON a.photo_id = m.photo_id"
             " WHERE m.source_path = ANY(:sources) AND m.state IN ('RECORDED', 'RELEASED')"

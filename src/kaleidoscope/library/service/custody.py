@@ -60,6 +60,12 @@ OUTCOMES: dict[str, What] = {
     "set-aside": "set-aside",
     "refile": "refiled",
 }
+UNRECORDED = {
+    "file": "its asset is not what it was: it is looked at again",
+    "refile": "its asset is not what it was: it is looked at again",
+    "duplicate": "its first copy was not filed: it is looked at again",
+    "sidecar": "its photo was not filed: it waits for it",
+}
 
 
 @dataclass(frozen=True)
@@ -407,11 +413,11 @@ async def _write(
     photos |= await _write_new(session, moves, laid)
     photos |= await _write_moved(session, moves, laid)
     photos |= await _resolve(session, moves, photos)
-    # A duplicate whose first copy did not arrive is none.
+    # A duplicate whose first copy did not arrive is none; a sidecar waits for its photo.
     refused = {
-        number: Setback("changed", "its first copy was not filed: it is looked at again")
+        number: Setback("changed", UNRECORDED[move.kind])
         for number, move in moves.items()
-        if number not in photos and move.kind in ("file", "refile", "duplicate")
+        if number not in photos and move.kind in UNRECORDED and not _is_late_sidecar(move)
     }
     done = [replace(laid[n], photo_id=photos.get(n)) for n in moves if n not in refused]
     await rows.set_recorded(session, done)
@@ -425,6 +431,11 @@ async def _write(
         for one in done
     ]
     return recorded, refused
+
+
+def _is_late_sidecar(move: Move) -> bool:
+    """Whether a sidecar's photo was in the ledger before the sidecar came."""
+    return move.kind == "sidecar" and move.photo_id is not None
 
 
 def _laid(move: Move, identity: Identity | None) -> Laid:
@@ -505,7 +516,8 @@ async def _resolve(
     missing = {o for o in owners.values() if o is not None and o not in by_source}
     if missing:  # filed before the process was killed
         filed = await rows.filed_from(session, missing)
-        by_source |= {source: row.photo_id for source, row in filed.items()}
+        together = {m.group for n, m in moves.items() if n in owners}
+        by_source |= {s: row.photo_id for s, row in filed.items() if row.together in together}
     return found | {n: by_source[o] for n, o in owners.items() if o in by_source}
 
 
