@@ -126,12 +126,36 @@ async def test_the_only_copy_is_filed_when_the_first_has_gone(custodian: Custodi
     custodian.drop("a.jpg", jpeg(1))
     await custodian.sweep()
     (before,) = (await custodian.ledger()).values()
+    await custodian.rows("UPDATE media_assets SET status = 'PROCESSED' RETURNING 1")
     files(custodian.originals)[0].unlink()
-    custodian.drop("b.jpg", jpeg(1))
+    custodian.drop("b.jpg", jpeg(1), time=1_600_000_000.0)
     (done,) = await custodian.sweep()
     assert (done.what, done.photo_id) == ("filed", before.photo_id)
-    assert list(await custodian.ledger()) == ["2021/2021-03-04/b.jpg"]
+    (after,) = (await custodian.ledger()).values()
+    assert after.path == to_text(custodian.originals / "2021" / "2021-03-04" / "b.jpg")
+    assert after.modified_at.timestamp() == 1_600_000_000.0
     await custodian.check([jpeg(1)])
+
+
+@pytest.mark.parametrize("status", ["READY", "FAILED"])
+async def test_what_is_found_again_is_recognised_where_it_lies(
+    custodian: Custodian, status: str
+) -> None:
+    """Its message told of the old place, and its retries may be spent."""
+    custodian.drop("a.jpg", jpeg(1))
+    await custodian.sweep()
+    await custodian.rows("DELETE FROM bus_outbox RETURNING 1")
+    await custodian.rows(
+        f"UPDATE media_assets SET status = '{status}', missing_since = now() RETURNING 1"
+    )
+    files(custodian.originals)[0].unlink()
+    custodian.drop("b.jpg", jpeg(1))
+    await custodian.sweep()
+    (photo,) = (await custodian.ledger()).values()
+    assert (photo.status, photo.missing_since) == ("READY", None)
+    (asked,) = await custodian.rows("SELECT payload FROM bus_outbox")
+    assert asked.payload["path"] == photo.path
+    assert asked.payload["attempt_id"] == str(photo.attempt_id)
 
 
 async def test_companions_travel_together(custodian: Custodian) -> None:

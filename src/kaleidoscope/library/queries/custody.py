@@ -361,19 +361,24 @@ async def insert_found(session: AsyncSession, files: Sequence[Found]) -> Sequenc
     return found
 
 
-async def lies_at(session: AsyncSession, paths: Mapping[int, tuple[str, bytes | None]]) -> None:
-    """Assets whose files lie at these paths from now on."""
+async def lies_at(
+    session: AsyncSession, paths: Mapping[int, tuple[str, bytes | None, datetime]]
+) -> None:
+    """Assets whose files lie at these paths from now on, with these times."""
     await session.execute(
         sql(
             "UPDATE media_assets a SET final_path = g.path, path_bytes = g.bytes,"
-            " filename = regexp_replace(g.path, '^.*/', ''), missing_since = NULL"
-            " FROM unnest(CAST(:ids AS bigint[]), CAST(:paths AS text[]), CAST(:bytes AS bytea[]))"
-            " AS g (id, path, bytes) WHERE a.photo_id = g.id"
+            " filename = regexp_replace(g.path, '^.*/', ''), missing_since = NULL,"
+            " modified_at = g.modified_at"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:paths AS text[]), CAST(:bytes AS bytea[]),"
+            "  CAST(:times AS timestamptz[])) AS g (id, path, bytes, modified_at)"
+            " WHERE a.photo_id = g.id"
         ),
         {
             "ids": list(paths),
-            "paths": [path for path, _ in paths.values()],
-            "bytes": [exact for _, exact in paths.values()],
+            "paths": [path for path, _, _ in paths.values()],
+            "bytes": [exact for _, exact, _ in paths.values()],
+            "times": [time for _, _, time in paths.values()],
         },
     )
 
@@ -383,7 +388,8 @@ async def relocate(session: AsyncSession, laid: Sequence[Laid]) -> list[int]:
     rows = await session.execute(
         sql(
             "UPDATE media_assets a SET final_path = m.target_path, filename = g.name,"
-            " path_bytes = g.bytes, missing_since = NULL"
+            " path_bytes = g.bytes, missing_since = NULL, modified_at ="
+            "  coalesce(CAST(m.facts ->> 'modified_at' AS timestamptz), a.modified_at)"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:names AS text[]),"
             "  CAST(:bytes AS bytea[])) AS g (id, name, bytes)"
             " JOIN custody_moves m ON m.move_id = g.id"

@@ -40,7 +40,7 @@ from kaleidoscope.library.queries.custody import Laid, Move
 from kaleidoscope.library.queries.hashes import Hashed
 from kaleidoscope.library.rules.custody import numbered, stem_length
 from kaleidoscope.library.service import planning
-from kaleidoscope.library.service.attempts import message
+from kaleidoscope.library.service.attempts import message, request
 from kaleidoscope.library.service.hashing import settle
 from kaleidoscope.library.service.history import Happened, note
 from kaleidoscope.library.service.receiving import Parcel
@@ -491,6 +491,9 @@ async def _write_moved(
         session,
         [Happened(moved[n], "found-again", detail={"to": moves[n].target}) for n in again],
     )
+    if again:  # what looked for it at its old place has failed, or will
+        unended = await attempts.unended(session, [moved[n] for n in again])
+        await request(session, unended, anew=True)
     return {n: photo_id for n, photo_id in moved.items() if n in done}
 
 

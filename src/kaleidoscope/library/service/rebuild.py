@@ -17,15 +17,15 @@ from kaleidoscope.kernel.paths import is_utf8, to_bytes, to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.models import MAX_PATH_BYTES
 from kaleidoscope.library.outside.custody import files_below, look
+from kaleidoscope.library.queries import attempts, hashes
 from kaleidoscope.library.queries import custody as rows
 from kaleidoscope.library.queries import files as ledger
-from kaleidoscope.library.queries import hashes
 from kaleidoscope.library.queries.attempts import Requested
 from kaleidoscope.library.queries.custody import First, Found
 from kaleidoscope.library.queries.files import Known
 from kaleidoscope.library.queries.hashes import Hashed
 from kaleidoscope.library.service import planning
-from kaleidoscope.library.service.attempts import message
+from kaleidoscope.library.service.attempts import message, request
 from kaleidoscope.library.service.custody import alone, resume
 from kaleidoscope.library.service.hashing import settle
 from kaleidoscope.library.service.receiving import Candidate, Received, Work, parcels, read
@@ -149,9 +149,11 @@ async def _settle(db: Database, files: Sequence[Received], done: Rebuilt, dry_ru
         done.moved += len(moved)
         done.added += len(added)
         if not dry_run:
-            places = {i: (f.path, _exact(f.path)) for i, f in moved.items()}
+            places = {i: (f.path, _exact(f.path), f.modified_at) for i, f in moved.items()}
             if places:
                 await rows.lies_at(session, places)
+                unended = await attempts.unended(session, list(places))
+                await request(session, unended, anew=True)
             await _add(session, added)
 
 
