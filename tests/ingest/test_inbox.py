@@ -259,6 +259,25 @@ async def test_nothing_is_filed_where_the_originals_are_gone(desk: Desk, data_di
     assert desk.left() == [] and desk.librarian.trouble is None
 
 
+async def test_originals_that_go_while_an_inbox_is_filed_are_not_filled_in_their_place(
+    desk: Desk, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.librarian._settings = desk.librarian._settings.model_copy(update={"portion": 1})
+    take_in = library.take_in
+
+    async def unmounting(db: Database, parcels: Any, path: str) -> Any:
+        done = await take_in(db, parcels, path)
+        (data_dir / "Storage").rename(data_dir / "unmounted")
+        return done
+
+    monkeypatch.setattr(inbox.library, "take_in", unmounting)
+    for number in range(3):
+        desk.drop(f"{number}.jpg", photo(number))
+    await desk.librarian.sweep()
+    assert len(desk.left()) == 2 and "mounted?" in (desk.librarian.trouble or "")
+    assert not (data_dir / "Storage").exists()
+
+
 @pytest.mark.parametrize("with_broken", [False, True])
 async def test_a_hostile_inbox(desk: Desk, shared: Path, data_dir: Path, with_broken: bool) -> None:
     """Each thing ends filed or set aside, or stays with a cause; nothing else is touched."""

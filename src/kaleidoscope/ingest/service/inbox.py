@@ -203,19 +203,23 @@ class Librarian:
 
     async def sweep(self) -> float:
         """Look through every inbox, file what has come to rest; seconds until the next is due."""
-        cause = await library.prepare(self._db)
-        if cause or monotonic() >= self._blocked_until:  # a full disk is full until it is tried
-            self.trouble = cause
-        if cause:
-            log.warning("nothing is filed", cause=cause)
-            self._blocked_until = monotonic() + self._settings.retry_seconds
-        else:
+        if await self._is_prepared():
             self._hear(await library.resume(self._db))
         due: float = self._settings.sweep_seconds
         for inbox in self._inboxes:
             due = min(due, await self._sweep(inbox))
         self._told(f"watching {', '.join(inbox.path for inbox in self._inboxes)}")
         return due
+
+    async def _is_prepared(self) -> bool:
+        """Whether files can be put where they belong now."""
+        cause = await library.prepare(self._db)
+        if cause or monotonic() >= self._blocked_until:  # a full disk is full until it is tried
+            self.trouble = cause
+        if cause:
+            log.warning("nothing is filed", cause=cause)
+            self._blocked_until = monotonic() + self._settings.retry_seconds
+        return cause is None
 
     async def _sweep(self, inbox: _Inbox) -> float:
         began = monotonic()
@@ -292,6 +296,8 @@ class Librarian:
             self._told(f"filing {total} files of {inbox.path}")
         async with aclosing(self._read_ahead(parcels)) as portions:
             async for portion in portions:
+                if not await self._is_prepared():  # a disk may go while a large inbox is filed
+                    return
                 number = sum(len(p.files) for p in portion)
                 await self._write(inbox, f"filing {done + 1} to {done + number} of {total}")
                 self._hear(await self._take_in(portion, inbox))
