@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import shutil
@@ -327,3 +328,104 @@ async def test_a_sidecar_does_not_go_to_an_older_photo_of_the_name(custodian: Cu
     photo.write_bytes(jpeg(3))
     await library.take_in(custodian.db, read, to_text(custodian.inbox))
     assert sidecar.exists()
+
+
+async def test_a_duplicate_whose_first_copy_goes_is_filed(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where duplicates are removed: it stays while the first is doubtful, and becomes the asset."""
+    monkeypatch.setenv("KALEIDOSCOPE_LIBRARY_DUPLICATES", "remove")
+    load.cache_clear()
+    custodian.drop("a.jpg", jpeg(1))
+    await custodian.sweep()
+    (original,) = files(custodian.originals)
+    original.write_bytes(jpeg(1)[:-1] + b"x")
+    copy = custodian.drop("b.jpg", jpeg(1))
+    (done,) = await custodian.sweep()
+    assert (done.what, done.kind) == ("left", "refused")
+    assert copy.exists() and not await library.begun(custodian.db, [done.path])
+    original.unlink()
+    (done,) = await custodian.sweep()
+    assert done.what == "filed" and files(custodian.inbox) == []
+    assert [p.read_bytes() for p in files(custodian.originals)] == [jpeg(1)]
+
+
+async def test_a_first_copy_is_on_the_disk_before_its_duplicate_is_removed(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KALEIDOSCOPE_LIBRARY_DUPLICATES", "remove")
+    load.cache_clear()
+    custodian.drop("a.jpg", jpeg(1))
+    await custodian.sweep()
+    (original,) = files(custodian.originals)
+    copy = custodian.drop("b.jpg", jpeg(1))
+    sync, fsync = disk._sync, disk._fsync
+    synced = []
+
+    def failing(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(disk, "_fsync", failing)
+    (done,) = await custodian.sweep()
+    assert done.what == "left" and copy.exists()
+    monkeypatch.setattr(disk, "_fsync", fsync)
+    monkeypatch.setattr(disk, "_sync", lambda folder: synced.append(folder) or sync(folder))
+    (done,) = await custodian.sweep()
+    assert done.what == "duplicate" and not copy.exists()
+    assert synced[:2] == [original.stat().st_ino, os.fsencode(original.parent)]
+
+
+@pytest.mark.parametrize("name", ["2021", "2021/2021-03-04"])
+async def test_a_file_in_place_of_a_folder_costs_only_its_day(
+    custodian: Custodian, name: str
+) -> None:
+    """`target` would tell that nothing can be laid down, and hold all the others up."""
+    foreign = custodian.originals / name
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(b"of somebody")
+    custodian.drop("a.jpg", jpeg(1))
+    custodian.drop("b.jpg", jpeg(2, taken="2022:03:04 05:06:07"))
+    done = {o.path: (o.what, o.kind) for o in await custodian.sweep()}
+    assert done[to_text(custodian.inbox / "a.jpg")] == ("left", "refused")
+    assert done[to_text(custodian.inbox / "b.jpg")] == ("filed", None)
+    assert foreign.read_bytes() == b"of somebody"
+
+
+async def test_a_folder_that_is_not_ours_costs_only_its_files(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name_open_file = disk._name_open_file
+
+    def forbidding(source: int, target: bytes) -> None:
+        if b"/2021-03-04/" in target:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        name_open_file(source, target)
+
+    monkeypatch.setattr(disk, "_name_open_file", forbidding)
+    custodian.drop("a.jpg", jpeg(1))
+    (done,) = await custodian.sweep()
+    assert (done.what, done.kind) == ("left", "refused")
+    monkeypatch.setattr(disk.os, "access", lambda *_: False)
+    (done,) = await custodian.sweep()
+    assert (done.what, done.kind) == ("left", "target")
+
+
+async def test_a_copy_whose_folder_is_not_safe_is_taken_back(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would lie in the originals a second time, of nobody, beside the one filed later."""
+    path = custodian.drop("a.jpg", jpeg(1))
+    os.link(path, custodian.inbox.parent / "other.jpg")
+    sync = disk._sync
+
+    def failing(folder: bytes) -> OSError | None:
+        return OSError(errno.EIO, "Input/output error") if b"2021-03-04" in folder else sync(folder)
+
+    monkeypatch.setattr(disk, "_sync", failing)
+    (done,) = await custodian.sweep()
+    assert (done.what, done.kind) == ("left", "target") and path.exists()
+    assert files(custodian.originals) == []
+    monkeypatch.setattr(disk, "_sync", sync)
+    await custodian.sweep()
+    await custodian.check([jpeg(1)])

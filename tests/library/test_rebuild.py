@@ -69,9 +69,7 @@ async def test_rows_whose_files_moved_are_linked_to_them(custodian: Custodian) -
     after = (await custodian.ledger())["by hand/renamed.jpg"]
     assert (after.photo_id, after.person_ids) == (photo.photo_id, [7])
     assert after.modified_at.timestamp() == 1_600_000_000
-    (asked,) = await custodian.rows(
-        "SELECT payload FROM bus_outbox ORDER BY seq DESC LIMIT 1"
-    )
+    (asked,) = await custodian.rows("SELECT payload FROM bus_outbox ORDER BY seq DESC LIMIT 1")
     assert asked.payload["path"] == after.path
     del before["2021/2021-03-02/IMG_1.jpg"]
     rest = {p: f for p, f in (await custodian.ledger()).items() if p != "by hand/renamed.jpg"}

@@ -436,12 +436,13 @@ async def set_released(session: AsyncSession, move_ids: Sequence[int]) -> None:
 
 
 async def set_abandoned(session: AsyncSession, causes: Mapping[int, str]) -> None:
-    """ABANDONED: the source stays where it is."""
+    """ABANDONED: the source stays where it is; nothing of it lies anywhere else."""
     await session.execute(
         sql(
             "UPDATE custody_moves m SET state = 'ABANDONED', cause = g.cause, facts = NULL"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:causes AS text[])) AS g (id, cause)"
-            " WHERE m.move_id = g.id AND m.state = 'PLANNED'"
+            " WHERE m.move_id = g.id"
+            "  AND (m.state = 'PLANNED' OR m.state = 'RECORDED' AND m.how = 'remove')"
         ),
         {"ids": list(causes), "causes": list(causes.values())},
     )

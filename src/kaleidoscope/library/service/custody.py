@@ -534,9 +534,12 @@ async def _release(db: Database, moves: Sequence[Move]) -> list[Outcome]:
     firsts = await _first_copies(db, [m for m in moves if m.target is None])
     orders = [_release_order(m, firsts) for m in moves]
     answers = await asyncio.to_thread(disk.release, orders)
-    outcomes, released, kept = [], [], {}
+    outcomes, released, kept, unproven = [], [], {}, {}
     for move, answer in zip(moves, answers, strict=True):
-        if answer is None or (answer.kind == "changed" and _is_another(move)):
+        if answer is not None and answer.kind == "refused":
+            unproven[move.move_id] = answer.cause
+            outcomes.append(_left(move, answer))
+        elif answer is None or (answer.kind == "changed" and _is_another(move)):
             released.append(move.move_id)
             outcomes.append(_done(move, None))
         else:
@@ -547,6 +550,8 @@ async def _release(db: Database, moves: Sequence[Move]) -> list[Outcome]:
             await rows.set_released(session, released)
         if kept:
             await rows.note_unreleased(session, kept)
+        if unproven:  # a duplicate of nothing: it is looked at again, and perhaps filed
+            await rows.set_abandoned(session, unproven)
     return outcomes
 
 
