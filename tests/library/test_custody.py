@@ -294,6 +294,24 @@ async def test_facts_that_the_database_refuses_do_not_stop_the_others(
     await custodian.check([jpeg(1), jpeg(2)])
 
 
+async def test_a_fact_that_an_index_cannot_hold_does_not_stop_the_others(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL calls it an operational error, as it does its own absence."""
+    endless = "".join(chr(0x4E00 + n * 7919 % 20_000) for n in range(6000))
+
+    def odd(task: dict[str, object]) -> dict[str, object]:
+        wrong = str(task["path"]).endswith("odd.jpg")
+        return {"camera_make": "x", "camera_model": endless if wrong else "y"}
+
+    monkeypatch.setattr("kaleidoscope.library.outside.metadata.read_file", odd)
+    custodian.drop("odd.jpg", jpeg(1))
+    custodian.drop("even.jpg", jpeg(2))
+    done = await custodian.sweep()
+    assert [o.what for o in done] == ["filed", "filed"]
+    await custodian.check([jpeg(1), jpeg(2)])
+
+
 async def test_filed_again_by_a_corrected_date(custodian: Custodian, db: Database) -> None:
     custodian.drop("IMG_1.jpg", jpeg(1))
     custodian.drop("IMG_1.MOV", b"\0\0\0\x14ftypqt  \0\0\0\0qt  " + b"2" * 50)

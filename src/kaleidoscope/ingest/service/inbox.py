@@ -25,7 +25,7 @@ from kaleidoscope.ingest.outside.scan import Trouble
 from kaleidoscope.ingest.queries import Problem
 from kaleidoscope.ingest.settings import InboxSettings, IngestSettings
 from kaleidoscope.kernel import clock
-from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.db import Database, is_refusal
 from kaleidoscope.kernel.errors import KaleidoscopeError, SettingsError
 from kaleidoscope.kernel.paths import allow, to_bytes, to_text
 from kaleidoscope.kernel.settings import load
@@ -329,12 +329,13 @@ class Librarian:
         """File a portion. What nobody foresaw costs the one file that it was met with."""
         try:
             return await library.take_in(self._db, portion, inbox.path)
-        except (SQLAlchemyError, KaleidoscopeError):
-            raise
         except Exception as error:
+            if isinstance(error, SQLAlchemyError | KaleidoscopeError) and not is_refusal(error):
+                raise
             log.exception("a portion could not be filed", files=len(portion))
             if len(portion) == 1:
-                cause = f"unexpected: {type(error).__name__}: {error}"
+                told = str(error).split("\n")[0]
+                cause = f"unexpected: {type(error).__name__}: {told}"
                 paths = [f.path for f in portion[0].files]
                 return [Outcome(p, "left", kind="unexpected", cause=cause) for p in paths]
         return [o for parcel in portion for o in await self._take_in([parcel], inbox)]

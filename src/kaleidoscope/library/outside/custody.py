@@ -31,10 +31,9 @@ ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 THREADS = 4  # a disk takes several fsyncs at a time
 PERMISSIONS = 0o666  # a photo is no program: what else is set is taken away
 NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
-# What a filesystem says to a name or size that it cannot have.
-NOT_THIS_ONE = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG, errno.EFBIG)
-# ... or where a file has the name of its folder.
-NOT_THIS_ONE += (errno.ENOTDIR, errno.EEXIST)
+# What a filesystem says to a name or size that it cannot have, and to one below a file.
+NO_NAME = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG, errno.EFBIG)
+NOT_THIS_ONE = (*NO_NAME, errno.ENOTDIR, errno.EEXIST)
 FORBIDDEN = (errno.EACCES, errno.EPERM)
 # What an fsync answers where a filesystem has none.
 NO_FSYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
@@ -452,8 +451,8 @@ def _secure(path: str) -> None:
             os.close(descriptor)
     except OSError as error:
         raise Setback("refused", f"its first copy at {path}: {error.strerror}") from None
-    if error := _sync(os.path.dirname(to_bytes(path))):
-        raise Setback("refused", f"its first copy at {path}: {error.strerror}")
+    if unsafe := _sync(os.path.dirname(to_bytes(path))):
+        raise Setback("refused", f"its first copy at {path}: {unsafe.strerror}")
 
 
 def make_root(path: str) -> None:

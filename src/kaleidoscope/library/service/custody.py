@@ -20,12 +20,12 @@ from typing import Literal
 
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.bus.publish import publish
 from kaleidoscope.kernel import clock
-from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.db import Database, is_refusal
 from kaleidoscope.kernel.errors import KaleidoscopeError
 from kaleidoscope.kernel.paths import is_utf8, to_bytes, to_text
 from kaleidoscope.kernel.settings import load
@@ -132,9 +132,9 @@ async def _take_up(db: Database, moves: Sequence[Move]) -> list[Outcome]:
     """Bring moves on; what nobody foresaw costs the one move that it was met with."""
     try:
         return await _advance(db, await _laid_again(db, moves))
-    except (SQLAlchemyError, KaleidoscopeError):
-        raise
     except Exception as error:
+        if isinstance(error, SQLAlchemyError | KaleidoscopeError) and not is_refusal(error):
+            raise
         log.exception("moves cannot be taken up", moves=len(moves))
         if len(moves) == 1:
             return [_left(moves[0], Setback("unreadable", f"unexpected: {error!r}"))]
@@ -377,7 +377,9 @@ async def _record(
     try:
         async with db.transaction() as session:
             return await _write(session, placed)
-    except (DataError, IntegrityError) as error:
+    except DBAPIError as error:
+        if not is_refusal(error):
+            raise
         if len(placed) == 1:
             return await _record_bare(db, placed[0], error)
     recorded: list[Move] = []
@@ -398,7 +400,9 @@ async def _record_bare(
         async with db.transaction() as session:
             await rows.forget_facts(session, move.move_id, planning.bare_facts(move.facts or {}))
             return await _write(session, [one])
-    except (DataError, IntegrityError) as again:
+    except DBAPIError as again:
+        if not is_refusal(again):
+            raise
         cause = f"the ledger refuses it: {str(again.orig).splitlines()[0]}"
         return [], {move.move_id: Setback("refused", cause)}
 
