@@ -39,12 +39,13 @@ SHOWN = 200  # problems, and files set aside, of an inbox
 MOST_PROBLEMS = 10_000  # kept of an inbox
 AHEAD = 1  # portions that are read while another is filed
 BRIEF = 0.5  # seconds between two sweeps at least: a copy under way tells of every write
+QUIET = 10  # times as long as the telling took, nothing is told while files are filed
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds after a sweep that failed
 # What goes away by itself, so that it is looked at again as soon as it has come to rest.
 PASSING = ("busy", "changed", "vanished")
 
 
-@dataclass
+@dataclass(slots=True)
 class _Waiting:
     """A file that is to be filed: what it was like, since when, and why it could not be yet."""
 
@@ -66,6 +67,7 @@ class _Inbox:
     since: dict[str, datetime] = field(default_factory=dict)
     emptied: dict[bytes, float] = field(default_factory=dict)
     written: list[Problem] | None = None
+    quiet_until: float = 0.0  # telling how far it is goes through all files
 
     @property
     def path(self) -> str:
@@ -299,7 +301,8 @@ class Librarian:
                 if not await self._is_prepared():  # a disk may go while a large inbox is filed
                     return
                 number = sum(len(p.files) for p in portion)
-                await self._write(inbox, f"filing {done + 1} to {done + number} of {total}")
+                if monotonic() >= inbox.quiet_until:
+                    await self._write(inbox, f"filing {done + 1} to {done + number} of {total}")
                 self._hear(await self._take_in(portion, inbox))
                 done += number
                 if self.stopping.is_set() or monotonic() < self._blocked_until:
@@ -395,6 +398,7 @@ class Librarian:
             if problems != inbox.written:
                 await queries.set_inbox_problems(session, inbox.path, problems)
         inbox.written = problems
+        inbox.quiet_until = monotonic() + QUIET * (monotonic() - now)
 
     def _problems(self, inbox: _Inbox) -> list[Problem]:
         stay = [file.trouble for file in inbox.files.values() if file.trouble]

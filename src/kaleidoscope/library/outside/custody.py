@@ -50,7 +50,7 @@ class Setback(Exception):
         self.cause = cause
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Which file a name means, and the state it was in."""
 
