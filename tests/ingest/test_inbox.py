@@ -185,6 +185,32 @@ async def test_a_sidecar_waits_for_its_photo(desk: Desk, monkeypatch: pytest.Mon
     assert aside.path.endswith("Set_Aside/IMG_2.xmp") and aside.cause
 
 
+async def test_a_sidecar_waits_whatever_was_called_like_its_photo_long_ago(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(inbox, "monotonic", lambda: now)
+    desk.drop("IMG_1.jpg", photo(1))
+    await desk.librarian.sweep()
+    async with desk.db.transaction() as session:
+        past = "UPDATE custody_moves SET recorded_at = now() - interval '1 year'"
+        await session.execute(text(past))
+    desk.drop("IMG_1.xmp", b"<x:xmpmeta/>")
+    await desk.librarian.sweep()
+    assert desk.left() == ["IMG_1.xmp"]
+    now += 10
+    desk.drop("IMG_1.jpg", photo(2))
+    await desk.librarian.sweep()
+    assert desk.left() == []
+    async with desk.db.transaction() as session:
+        found = await session.execute(
+            text("SELECT kind, photo_id FROM custody_moves ORDER BY move_id")
+        )
+        first, second, sidecar = found.all()
+    assert first.photo_id != second.photo_id == sidecar.photo_id
+    assert sidecar.kind == "sidecar"
+
+
 @pytest.mark.parametrize("refused", [False, True])
 async def test_one_file_that_nobody_foresaw_costs_only_itself(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, refused: bool

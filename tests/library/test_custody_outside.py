@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from custodian import Custodian, Here, files, jpeg
@@ -23,6 +24,7 @@ from kaleidoscope.kernel.paths import to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service as library
 from kaleidoscope.library.outside import custody as disk
+from kaleidoscope.library.service import custody
 
 SCRIPT = Path(__file__).with_name("custody_process.py")
 
@@ -428,4 +430,46 @@ async def test_a_copy_whose_folder_is_not_safe_is_taken_back(
     assert files(custodian.originals) == []
     monkeypatch.setattr(disk, "_sync", sync)
     await custodian.sweep()
+    await custodian.check([jpeg(1)])
+
+
+async def test_nothing_is_taken_back_that_another_process_has_recorded(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim to be alone goes with its connection; what was laid down may be the only name."""
+    record = custody._record
+
+    async def overtaken(db: Database, placed: Any) -> Any:
+        await record(db, placed)
+        return [], {move.move_id: disk.Setback("refused", "by the ledger") for move, _ in placed}
+
+    monkeypatch.setattr(custody, "_record", overtaken)
+    custodian.drop("a.jpg", jpeg(1))
+    await custodian.sweep()
+    monkeypatch.setattr(custody, "_record", record)
+    assert [p.read_bytes() for p in files(custodian.originals)] == [jpeg(1)]
+    await custodian.sweep()
+    assert files(custodian.inbox) == []
+    await custodian.check([jpeg(1)])
+
+
+async def test_a_name_that_somebody_writes_through_is_not_removed(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they are about to write would go with the name of a copied file."""
+    path = custodian.drop("a.jpg", jpeg(1))
+    os.link(path, custodian.inbox.parent / "other.jpg")
+    record = custody._record
+    with ExitStack() as writers:
+
+        async def opening(db: Database, placed: Any) -> Any:
+            writers.enter_context(path.open("r+b"))
+            return await record(db, placed)
+
+        monkeypatch.setattr(custody, "_record", opening)
+        (done,) = await custodian.sweep()
+        assert (done.what, done.kind) == ("filed", "busy") and path.exists()
+        monkeypatch.setattr(custody, "_record", record)
+    (done, *_) = await custodian.sweep()
+    assert done.kind is None and not path.exists()
     await custodian.check([jpeg(1)])

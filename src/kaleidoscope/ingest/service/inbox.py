@@ -275,7 +275,8 @@ class Librarian:
         """The first files of parcels of sidecars whose photo may still come."""
         patience = self._settings.sidecar_seconds
         waiting = [p for p in parcels if now - inbox.files[p.files[0].path].first_seen < patience]
-        found = await library.owned(self._db, [f for p in waiting for f in p.files])
+        sidecars = [f for p in waiting for f in p.files]
+        found = await library.owned(self._db, sidecars, patience)
         return {p.files[0].path for p in waiting if not any(f.path in found for f in p.files)}
 
     def _due(self, inbox: _Inbox, now: float) -> float:

@@ -402,11 +402,25 @@ def _release(order: Release) -> None:
     if not _is_hashed_file(found, order):
         raise Setback("changed", "it was written to after it was filed")
     _check_kept(order)
+    if _is_open_for_writing(path):
+        raise Setback("busy", "another program has it open for writing")
     # Looked at once more, right before: what is removed is what was hashed.
     again = os.lstat(path)
     if Identity.of(again) != Identity.of(found) or not stat.S_ISREG(again.st_mode):
         raise Setback("changed", "it was written to after it was filed")
     os.unlink(path)
+
+
+def _is_open_for_writing(path: bytes) -> bool:
+    """Whether what somebody is about to write would be lost with the name."""
+    try:
+        descriptor = os.open(path, OPEN)
+    except OSError:  # it need not be readable any more to be removed
+        return False
+    try:
+        return is_written(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_hashed_file(found: os.stat_result, order: Release) -> bool:

@@ -435,6 +435,18 @@ async def set_released(session: AsyncSession, move_ids: Sequence[int]) -> None:
     )
 
 
+async def hold_planned(session: AsyncSession, move_ids: Collection[int]) -> set[int]:
+    """Those of these moves that are PLANNED, and stay so until the transaction ends."""
+    rows = await session.execute(
+        sql(
+            "SELECT move_id FROM custody_moves WHERE move_id = ANY(:ids) AND state = 'PLANNED'"
+            " ORDER BY move_id FOR UPDATE"
+        ),
+        {"ids": list(move_ids)},
+    )
+    return set(rows.scalars())
+
+
 async def set_abandoned(session: AsyncSession, causes: Mapping[int, str]) -> None:
     """ABANDONED: the source stays where it is; nothing of it lies anywhere else."""
     await session.execute(
@@ -474,11 +486,14 @@ async def amend(
 
 
 async def filed_from(session: AsyncSession, sources: Collection[str]) -> dict[str, Row[Any]]:
-    """The latest file filed from each of these paths: source, photo_id, kind, together, path."""
+    """The latest file filed from each of these paths.
+
+    Answers source, photo_id, kind, together (its group), age and path, by the source.
+    """
     rows = await session.execute(
         sql(
             "SELECT DISTINCT ON (m.source_path) m.source_path AS source, m.photo_id, m.kind,"
-            " m.group_id AS together,"
+            " m.group_id AS together, now() - m.recorded_at AS age,"
             " CASE WHEN m.kind = 'duplicate' THEN m.target_path ELSE a.final_path END AS path"
             " FROM custody_moves m JOIN media_assets a ON a.photo_id = m.photo_id"
             " WHERE m.source_path = ANY(:sources) AND m.state IN ('RECORDED', 'RELEASED')"

@@ -342,10 +342,12 @@ async def _abandon(
     """Give moves up, and take back what they have left half done."""
     if not setbacks:
         return
-    given_up = [(m, placed) for m, placed in moves if m.move_id in setbacks]
-    await asyncio.to_thread(_take_back, given_up)
-    causes = {number: setback.cause for number, setback in setbacks.items()}
     async with db.transaction() as session:
+        # Held meanwhile: had this process lost its claim, another one might record and release.
+        planned = await rows.hold_planned(session, list(setbacks))
+        given_up = [(m, placed) for m, placed in moves if m.move_id in planned]
+        causes = {m.move_id: setbacks[m.move_id].cause for m, _ in given_up}
+        await asyncio.to_thread(_take_back, given_up)
         await rows.set_abandoned(session, causes)
     for move, _ in given_up:
         log.warning("a file stays where it is", path=move.source, cause=causes[move.move_id])

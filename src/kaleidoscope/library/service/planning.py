@@ -250,9 +250,13 @@ def _lying(firsts: Iterable[First]) -> dict[int, Identity]:
     }
 
 
-async def owned(db: Database, sidecars: Sequence[Received]) -> set[str]:
-    """Those of these sidecars whose photo was filed before."""
-    return set(await _late_owners(db, sidecars))
+async def owned(db: Database, sidecars: Sequence[Received], within: float) -> set[str]:
+    """Those of these sidecars whose photo was filed in the last seconds.
+
+    One filed long ago may have the name by chance: cameras count from 1 again and again.
+    """
+    found = await _late_owners(db, sidecars)
+    return {path for path, owner in found.items() if owner.age <= timedelta(seconds=within)}
 
 
 async def _late_owners(db: Database, sidecars: Sequence[Received]) -> dict[str, Any]:
