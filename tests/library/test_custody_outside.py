@@ -473,3 +473,23 @@ async def test_a_name_that_somebody_writes_through_is_not_removed(
     (done, *_) = await custodian.sweep()
     assert done.kind is None and not path.exists()
     await custodian.check([jpeg(1)])
+
+
+async def test_a_program_that_opens_a_file_while_it_is_asked_for_ends_nobody(
+    custodian: Custodian,
+) -> None:
+    """The lease by which it is asked for is broken with a signal, whose default is to kill."""
+    path = custodian.drop("a.jpg", jpeg(1))
+    opening = (
+        "import os\nfor _ in range(100_000):\n try: os.close(os.open({0!r}, os.O_WRONLY | 2048))\n"
+        " except OSError: pass"
+    )
+    asking = (
+        "import os\nfrom kaleidoscope.library.outside.custody import is_written\n"
+        "fd = os.open({0!r}, os.O_RDONLY)\nprint(sum(is_written(fd) for _ in range(100_000)))"
+    )
+    both = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", words.format(str(path)))
+        for words in (opening, asking)
+    ]
+    assert [await one.wait() for one in both] == [0, 0]

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import signal
 import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -552,6 +553,8 @@ def is_written(descriptor: int) -> bool:
     if lease is None or read is None or none is None:
         return False
     try:
+        # Who opens it right now makes the kernel tell us, by a signal that would end the process.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, lease, read)
     except OSError as error:
         return error.errno == errno.EAGAIN
