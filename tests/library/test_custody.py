@@ -57,6 +57,25 @@ async def test_a_file_of_nobody_is_never_overwritten(custodian: Custodian) -> No
     assert foreign.with_name("IMG_1_1.jpg").read_bytes() == jpeg(1)
 
 
+async def test_what_a_restored_database_does_not_know_is_not_filed_twice(
+    custodian: Custodian,
+) -> None:
+    """Of yesterday, and the photos are received again: they lie where they would be filed."""
+    for _ in range(2):
+        custodian.drop("IMG_1.jpg", jpeg(1))
+        custodian.drop("IMG_1.jpg.xmp", b"<x:xmpmeta/>")
+        custodian.drop("2/IMG_1.jpg", jpeg(2))
+        await custodian.rows("DELETE FROM custody_moves RETURNING 1")
+        await custodian.rows("DELETE FROM media_assets RETURNING 1")
+        await custodian.rows("DELETE FROM bus_outbox RETURNING 1")
+        assert {o.what for o in await custodian.sweep()} == {"filed", "sidecar"}
+        assert files(custodian.inbox) == []
+        names = [p.name for p in files(custodian.originals)]
+        assert names == ["IMG_1.jpg", "IMG_1_1.jpg", "IMG_1_1.jpg.xmp"]
+    (lost,) = await custodian.rows("SELECT count(*) AS n FROM custody_moves WHERE photo_id IS NULL")
+    assert lost.n == 0 and len(await custodian.ledger()) == 2
+
+
 async def test_duplicates_are_set_aside(custodian: Custodian) -> None:
     custodian.drop("a.jpg", jpeg(1))
     custodian.drop("b.jpg", jpeg(1))

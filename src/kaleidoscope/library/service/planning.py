@@ -81,7 +81,10 @@ class _Bundle:
         return to_text(os.path.join(wish.folder, numbered(wish.name, wish.stem, self.number)))
 
     def targets(self) -> list[str]:
-        return [self.target(w) for w in self.wishes if w.plan.how != "remove"]
+        return list(self.by_target())
+
+    def by_target(self) -> dict[str, Plan]:
+        return {self.target(w): w.plan for w in self.wishes if w.plan.how != "remove"}
 
 
 async def plan(
@@ -525,10 +528,23 @@ def _number(
         first = bundle.wishes[0]
         key = (first.folder, first.name)
         bundle.number = max(bundle.number, following.get(key, 0))
-        while any(target in used or not is_free(target) for target in bundle.targets()):
+        while any(t in used or not _may_have(p, t) for t, p in bundle.by_target().items()):
             bundle.number += 1
         following[key] = bundle.number + 1
         used.update(bundle.targets())
+
+
+def _may_have(plan: Plan, target: str) -> bool:
+    """Whether a file can be laid down there, or lies there already and the ledger has lost it.
+
+    A database of yesterday does not know what was filed today: it is not filed a second time.
+    """
+    if is_free(target):
+        return True
+    there = look(target) if plan.kind in ("file", "sidecar") and plan.inbox else None
+    if there is None or there.size != plan.size:
+        return False
+    return same_content([target])[target] == plan.file_hash
 
 
 def _staying(parcel: Parcel) -> list[Left]:
