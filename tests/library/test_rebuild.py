@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,25 @@ async def test_from_nothing(custodian: Custodian) -> None:
 
 async def forget_moves(custodian: Custodian) -> None:
     await custodian.rows("DELETE FROM custody_moves RETURNING 1")
+
+
+async def test_a_photo_and_what_tells_its_date_are_read_together(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever a portion ends."""
+    module = import_module("kaleidoscope.library.service.rebuild")  # the verb has its name
+    monkeypatch.setattr(module, "AT_ONCE", 3)
+    folder = custodian.originals / "2021"
+    folder.mkdir(parents=True)
+    for number in range(4):
+        (folder / f"{number}.jpg").write_bytes(jpeg(number, taken=None))
+        (folder / f"{number}.jpg.json").write_text(
+            '{"photoTakenTime": {"timestamp": "1500000000"}}'
+        )
+    done = await library.rebuild(custodian.db, custodian.work)
+    assert (done.files, done.added, done.sidecars) == (8, 4, 4)
+    found = await custodian.ledger()
+    assert {photo.captured_at.year for photo in found.values()} == {2017}
 
 
 async def test_rows_whose_files_moved_are_linked_to_them(custodian: Custodian) -> None:
