@@ -354,7 +354,8 @@ class Librarian:
             if outcome.what == "left":
                 self._stays(inbox, outcome, now)
             elif outcome.kind is not None:
-                cause = f"it is filed at {outcome.target}; {outcome.cause}"
+                lies = f"filed at {outcome.target}" if outcome.target else "a duplicate"
+                cause = f"it is {lies}; {outcome.cause}"
                 inbox.unreleased[outcome.path] = Trouble(outcome.path, outcome.kind, cause)
             else:
                 inbox.files.pop(outcome.path, None)
