@@ -185,13 +185,44 @@ async def test_a_sidecar_waits_for_its_photo(desk: Desk, monkeypatch: pytest.Mon
     assert aside.path.endswith("Set_Aside/IMG_2.xmp") and aside.cause
 
 
-async def test_one_file_that_nobody_foresaw_costs_only_itself(
+async def test_a_sidecar_waits_whatever_was_called_like_its_photo_long_ago(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now = 1000.0
+    monkeypatch.setattr(inbox, "monotonic", lambda: now)
+    desk.drop("IMG_1.jpg", photo(1))
+    await desk.librarian.sweep()
+    async with desk.db.transaction() as session:
+        past = "UPDATE custody_moves SET recorded_at = now() - interval '1 year'"
+        await session.execute(text(past))
+    desk.drop("IMG_1.xmp", b"<x:xmpmeta/>")
+    await desk.librarian.sweep()
+    assert desk.left() == ["IMG_1.xmp"]
+    now += 10
+    desk.drop("IMG_1.jpg", photo(2))
+    await desk.librarian.sweep()
+    assert desk.left() == []
+    async with desk.db.transaction() as session:
+        found = await session.execute(
+            text("SELECT kind, photo_id FROM custody_moves ORDER BY move_id")
+        )
+        first, second, sidecar = found.all()
+    assert first.photo_id != second.photo_id == sidecar.photo_id
+    assert sidecar.kind == "sidecar"
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_one_file_that_nobody_foresaw_costs_only_itself(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    """By us, or by the database: what it refuses once it refuses every time."""
     take_in = library.take_in
 
     async def odd(db: Database, parcels: Any, path: str) -> Any:
         if any("odd" in f.path for p in parcels for f in p.files):
+            async with db.transaction() as session:
+                if refused:
+                    await session.execute(text("SELECT 1 / 0"))
             raise RuntimeError("nobody foresaw this")
         return await take_in(db, parcels, path)
 
@@ -202,7 +233,8 @@ async def test_one_file_that_nobody_foresaw_costs_only_itself(
     await desk.librarian.sweep()
     assert desk.left() == ["odd.jpg"]
     (problem,) = (await desk.state()).problems
-    assert problem.cause == "unexpected: RuntimeError: nobody foresaw this"
+    assert problem.cause.startswith("unexpected: ")
+    assert ("division by zero" if refused else "nobody foresaw this") in problem.cause
 
 
 async def test_signs_wake_the_librarian_and_a_broken_watch_is_begun_anew(
@@ -257,6 +289,25 @@ async def test_nothing_is_filed_where_the_originals_are_gone(desk: Desk, data_di
     desk.librarian._blocked_until = 0
     await desk.librarian.sweep()
     assert desk.left() == [] and desk.librarian.trouble is None
+
+
+async def test_originals_that_go_while_an_inbox_is_filed_are_not_filled_in_their_place(
+    desk: Desk, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.librarian._settings = desk.librarian._settings.model_copy(update={"portion": 1})
+    take_in = library.take_in
+
+    async def unmounting(db: Database, parcels: Any, path: str) -> Any:
+        done = await take_in(db, parcels, path)
+        (data_dir / "Storage").rename(data_dir / "unmounted")
+        return done
+
+    monkeypatch.setattr(inbox.library, "take_in", unmounting)
+    for number in range(3):
+        desk.drop(f"{number}.jpg", photo(number))
+    await desk.librarian.sweep()
+    assert len(desk.left()) == 2 and "mounted?" in (desk.librarian.trouble or "")
+    assert not (data_dir / "Storage").exists()
 
 
 @pytest.mark.parametrize("with_broken", [False, True])

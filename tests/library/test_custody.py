@@ -57,6 +57,25 @@ async def test_a_file_of_nobody_is_never_overwritten(custodian: Custodian) -> No
     assert foreign.with_name("IMG_1_1.jpg").read_bytes() == jpeg(1)
 
 
+async def test_what_a_restored_database_does_not_know_is_not_filed_twice(
+    custodian: Custodian,
+) -> None:
+    """Of yesterday, and the photos are received again: they lie where they would be filed."""
+    for _ in range(2):
+        custodian.drop("IMG_1.jpg", jpeg(1))
+        custodian.drop("IMG_1.jpg.xmp", b"<x:xmpmeta/>")
+        custodian.drop("2/IMG_1.jpg", jpeg(2))
+        await custodian.rows("DELETE FROM custody_moves RETURNING 1")
+        await custodian.rows("DELETE FROM media_assets RETURNING 1")
+        await custodian.rows("DELETE FROM bus_outbox RETURNING 1")
+        assert {o.what for o in await custodian.sweep()} == {"filed", "sidecar"}
+        assert files(custodian.inbox) == []
+        names = [p.name for p in files(custodian.originals)]
+        assert names == ["IMG_1.jpg", "IMG_1_1.jpg", "IMG_1_1.jpg.xmp"]
+    (lost,) = await custodian.rows("SELECT count(*) AS n FROM custody_moves WHERE photo_id IS NULL")
+    assert lost.n == 0 and len(await custodian.ledger()) == 2
+
+
 async def test_duplicates_are_set_aside(custodian: Custodian) -> None:
     custodian.drop("a.jpg", jpeg(1))
     custodian.drop("b.jpg", jpeg(1))
@@ -126,12 +145,36 @@ async def test_the_only_copy_is_filed_when_the_first_has_gone(custodian: Custodi
     custodian.drop("a.jpg", jpeg(1))
     await custodian.sweep()
     (before,) = (await custodian.ledger()).values()
+    await custodian.rows("UPDATE media_assets SET status = 'PROCESSED' RETURNING 1")
     files(custodian.originals)[0].unlink()
-    custodian.drop("b.jpg", jpeg(1))
+    custodian.drop("b.jpg", jpeg(1), time=1_600_000_000.0)
     (done,) = await custodian.sweep()
     assert (done.what, done.photo_id) == ("filed", before.photo_id)
-    assert list(await custodian.ledger()) == ["2021/2021-03-04/b.jpg"]
+    (after,) = (await custodian.ledger()).values()
+    assert after.path == to_text(custodian.originals / "2021" / "2021-03-04" / "b.jpg")
+    assert after.modified_at.timestamp() == 1_600_000_000.0
     await custodian.check([jpeg(1)])
+
+
+@pytest.mark.parametrize("status", ["READY", "FAILED"])
+async def test_what_is_found_again_is_recognised_where_it_lies(
+    custodian: Custodian, status: str
+) -> None:
+    """Its message told of the old place, and its retries may be spent."""
+    custodian.drop("a.jpg", jpeg(1))
+    await custodian.sweep()
+    await custodian.rows("DELETE FROM bus_outbox RETURNING 1")
+    await custodian.rows(
+        f"UPDATE media_assets SET status = '{status}', missing_since = now() RETURNING 1"
+    )
+    files(custodian.originals)[0].unlink()
+    custodian.drop("b.jpg", jpeg(1))
+    await custodian.sweep()
+    (photo,) = (await custodian.ledger()).values()
+    assert (photo.status, photo.missing_since) == ("READY", None)
+    (asked,) = await custodian.rows("SELECT payload FROM bus_outbox")
+    assert asked.payload["path"] == photo.path
+    assert asked.payload["attempt_id"] == str(photo.attempt_id)
 
 
 async def test_companions_travel_together(custodian: Custodian) -> None:
@@ -263,6 +306,24 @@ async def test_facts_that_the_database_refuses_do_not_stop_the_others(
     monkeypatch.setattr(
         "kaleidoscope.library.service.planning._not_negative", lambda v: "NaNx" if v == 1e308 else v
     )
+    custodian.drop("odd.jpg", jpeg(1))
+    custodian.drop("even.jpg", jpeg(2))
+    done = await custodian.sweep()
+    assert [o.what for o in done] == ["filed", "filed"]
+    await custodian.check([jpeg(1), jpeg(2)])
+
+
+async def test_a_fact_that_an_index_cannot_hold_does_not_stop_the_others(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL calls it an operational error, as it does its own absence."""
+    endless = "".join(chr(0x4E00 + n * 7919 % 20_000) for n in range(6000))
+
+    def odd(task: dict[str, object]) -> dict[str, object]:
+        wrong = str(task["path"]).endswith("odd.jpg")
+        return {"camera_make": "x", "camera_model": endless if wrong else "y"}
+
+    monkeypatch.setattr("kaleidoscope.library.outside.metadata.read_file", odd)
     custodian.drop("odd.jpg", jpeg(1))
     custodian.drop("even.jpg", jpeg(2))
     done = await custodian.sweep()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from custodian import Custodian, Here, files, jpeg
@@ -22,6 +24,7 @@ from kaleidoscope.kernel.paths import to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service as library
 from kaleidoscope.library.outside import custody as disk
+from kaleidoscope.library.service import custody
 
 SCRIPT = Path(__file__).with_name("custody_process.py")
 
@@ -299,3 +302,194 @@ async def test_the_database_goes_away(custodian: Custodian, at: int) -> None:
     await custodian.sweep()
     assert files(custodian.inbox) == []
     await custodian.check(contents)
+
+
+async def test_a_sidecar_stays_with_a_photo_that_changes(custodian: Custodian) -> None:
+    """By itself it would be filed, and the photo would lose the date that it tells."""
+    photo = custodian.drop("a.jpg", jpeg(1))
+    sidecar = custodian.drop("a.jpg.xmp", b"<x:xmpmeta/>")
+    read = await library.read(custodian.work, library.parcels(custodian.candidates()))
+    photo.write_bytes(jpeg(2))
+    done = await library.take_in(custodian.db, read, to_text(custodian.inbox))
+    assert {(o.what, o.kind) for o in done} == {("left", "changed")}
+    assert sidecar.exists() and files(custodian.originals) == []
+    await custodian.sweep()
+    (known,) = await custodian.rows("SELECT photo_id FROM media_assets")
+    (moved,) = await custodian.rows(
+        "SELECT photo_id FROM custody_moves WHERE kind = 'sidecar' AND state = 'RELEASED'"
+    )
+    assert moved.photo_id == known.photo_id
+
+
+async def test_a_sidecar_does_not_go_to_an_older_photo_of_the_name(custodian: Custodian) -> None:
+    custodian.drop("a.jpg", jpeg(1))
+    await custodian.sweep()
+    photo = custodian.drop("a.jpg", jpeg(2))
+    sidecar = custodian.drop("a.jpg.xmp", b"<x:xmpmeta/>")
+    read = await library.read(custodian.work, library.parcels(custodian.candidates()))
+    photo.write_bytes(jpeg(3))
+    await library.take_in(custodian.db, read, to_text(custodian.inbox))
+    assert sidecar.exists()
+
+
+async def test_a_duplicate_whose_first_copy_goes_is_filed(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where duplicates are removed: it stays while the first is doubtful, and becomes the asset."""
+    monkeypatch.setenv("KALEIDOSCOPE_LIBRARY_DUPLICATES", "remove")
+    load.cache_clear()
+    custodian.drop("a.jpg", jpeg(1))
+    await custodian.sweep()
+    (original,) = files(custodian.originals)
+    original.write_bytes(jpeg(1)[:-1] + b"x")
+    copy = custodian.drop("b.jpg", jpeg(1))
+    (done,) = await custodian.sweep()
+    assert (done.what, done.kind) == ("left", "refused")
+    assert copy.exists() and not await library.begun(custodian.db, [done.path])
+    original.unlink()
+    (done,) = await custodian.sweep()
+    assert done.what == "filed" and files(custodian.inbox) == []
+    assert [p.read_bytes() for p in files(custodian.originals)] == [jpeg(1)]
+
+
+async def test_a_first_copy_is_on_the_disk_before_its_duplicate_is_removed(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KALEIDOSCOPE_LIBRARY_DUPLICATES", "remove")
+    load.cache_clear()
+    custodian.drop("a.jpg", jpeg(1))
+    await custodian.sweep()
+    (original,) = files(custodian.originals)
+    copy = custodian.drop("b.jpg", jpeg(1))
+    sync, fsync = disk._sync, disk._fsync
+    synced = []
+
+    def failing(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(disk, "_fsync", failing)
+    (done,) = await custodian.sweep()
+    assert done.what == "left" and copy.exists()
+    monkeypatch.setattr(disk, "_fsync", fsync)
+    monkeypatch.setattr(disk, "_sync", lambda folder: synced.append(folder) or sync(folder))
+    (done,) = await custodian.sweep()
+    assert done.what == "duplicate" and not copy.exists()
+    assert synced[:2] == [original.stat().st_ino, os.fsencode(original.parent)]
+
+
+@pytest.mark.parametrize("name", ["2021", "2021/2021-03-04"])
+async def test_a_file_in_place_of_a_folder_costs_only_its_day(
+    custodian: Custodian, name: str
+) -> None:
+    """`target` would tell that nothing can be laid down, and hold all the others up."""
+    foreign = custodian.originals / name
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(b"of somebody")
+    custodian.drop("a.jpg", jpeg(1))
+    custodian.drop("b.jpg", jpeg(2, taken="2022:03:04 05:06:07"))
+    done = {o.path: (o.what, o.kind) for o in await custodian.sweep()}
+    assert done[to_text(custodian.inbox / "a.jpg")] == ("left", "refused")
+    assert done[to_text(custodian.inbox / "b.jpg")] == ("filed", None)
+    assert foreign.read_bytes() == b"of somebody"
+
+
+async def test_a_folder_that_is_not_ours_costs_only_its_files(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name_open_file = disk._name_open_file
+
+    def forbidding(source: int, target: bytes) -> None:
+        if b"/2021-03-04/" in target:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        name_open_file(source, target)
+
+    monkeypatch.setattr(disk, "_name_open_file", forbidding)
+    custodian.drop("a.jpg", jpeg(1))
+    (done,) = await custodian.sweep()
+    assert (done.what, done.kind) == ("left", "refused")
+    monkeypatch.setattr(disk.os, "access", lambda *_: False)
+    (done,) = await custodian.sweep()
+    assert (done.what, done.kind) == ("left", "target")
+
+
+async def test_a_copy_whose_folder_is_not_safe_is_taken_back(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would lie in the originals a second time, of nobody, beside the one filed later."""
+    path = custodian.drop("a.jpg", jpeg(1))
+    os.link(path, custodian.inbox.parent / "other.jpg")
+    sync = disk._sync
+
+    def failing(folder: bytes) -> OSError | None:
+        return OSError(errno.EIO, "Input/output error") if b"2021-03-04" in folder else sync(folder)
+
+    monkeypatch.setattr(disk, "_sync", failing)
+    (done,) = await custodian.sweep()
+    assert (done.what, done.kind) == ("left", "target") and path.exists()
+    assert files(custodian.originals) == []
+    monkeypatch.setattr(disk, "_sync", sync)
+    await custodian.sweep()
+    await custodian.check([jpeg(1)])
+
+
+async def test_nothing_is_taken_back_that_another_process_has_recorded(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim to be alone goes with its connection; what was laid down may be the only name."""
+    record = custody._record
+
+    async def overtaken(db: Database, placed: Any) -> Any:
+        await record(db, placed)
+        return [], {move.move_id: disk.Setback("refused", "by the ledger") for move, _ in placed}
+
+    monkeypatch.setattr(custody, "_record", overtaken)
+    custodian.drop("a.jpg", jpeg(1))
+    await custodian.sweep()
+    monkeypatch.setattr(custody, "_record", record)
+    assert [p.read_bytes() for p in files(custodian.originals)] == [jpeg(1)]
+    await custodian.sweep()
+    assert files(custodian.inbox) == []
+    await custodian.check([jpeg(1)])
+
+
+async def test_a_name_that_somebody_writes_through_is_not_removed(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they are about to write would go with the name of a copied file."""
+    path = custodian.drop("a.jpg", jpeg(1))
+    os.link(path, custodian.inbox.parent / "other.jpg")
+    record = custody._record
+    with ExitStack() as writers:
+
+        async def opening(db: Database, placed: Any) -> Any:
+            writers.enter_context(path.open("r+b"))
+            return await record(db, placed)
+
+        monkeypatch.setattr(custody, "_record", opening)
+        (done,) = await custodian.sweep()
+        assert (done.what, done.kind) == ("filed", "busy") and path.exists()
+        monkeypatch.setattr(custody, "_record", record)
+    (done, *_) = await custodian.sweep()
+    assert done.kind is None and not path.exists()
+    await custodian.check([jpeg(1)])
+
+
+async def test_a_program_that_opens_a_file_while_it_is_asked_for_ends_nobody(
+    custodian: Custodian,
+) -> None:
+    """The lease by which it is asked for is broken with a signal, whose default is to kill."""
+    path = custodian.drop("a.jpg", jpeg(1))
+    opening = (
+        "import os\nfor _ in range(100_000):\n try: os.close(os.open({0!r}, os.O_WRONLY | 2048))\n"
+        " except OSError: pass"
+    )
+    asking = (
+        "import os\nfrom kaleidoscope.library.outside.custody import is_written\n"
+        "fd = os.open({0!r}, os.O_RDONLY)\nprint(sum(is_written(fd) for _ in range(100_000)))"
+    )
+    both = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", words.format(str(path)))
+        for words in (opening, asking)
+    ]
+    assert [await one.wait() for one in both] == [0, 0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,25 @@ async def forget_moves(custodian: Custodian) -> None:
     await custodian.rows("DELETE FROM custody_moves RETURNING 1")
 
 
+async def test_a_photo_and_what_tells_its_date_are_read_together(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever a portion ends."""
+    module = import_module("kaleidoscope.library.service.rebuild")  # the verb has its name
+    monkeypatch.setattr(module, "AT_ONCE", 3)
+    folder = custodian.originals / "2021"
+    folder.mkdir(parents=True)
+    for number in range(4):
+        (folder / f"{number}.jpg").write_bytes(jpeg(number, taken=None))
+        (folder / f"{number}.jpg.json").write_text(
+            '{"photoTakenTime": {"timestamp": "1500000000"}}'
+        )
+    done = await library.rebuild(custodian.db, custodian.work)
+    assert (done.files, done.added, done.sidecars) == (8, 4, 4)
+    found = await custodian.ledger()
+    assert {photo.captured_at.year for photo in found.values()} == {2017}
+
+
 async def test_rows_whose_files_moved_are_linked_to_them(custodian: Custodian) -> None:
     await filed(custodian, 4)
     before = await custodian.ledger()
@@ -62,10 +83,14 @@ async def test_rows_whose_files_moved_are_linked_to_them(custodian: Custodian) -
     renamed = custodian.originals / "by hand" / "renamed.jpg"
     renamed.parent.mkdir()
     Path(photo.final_path).rename(renamed)
+    os.utime(renamed, (1_600_000_000, 1_600_000_000))
     done = await library.rebuild(custodian.db, custodian.work)
     assert (done.moved, done.added) == (1, 0)
     after = (await custodian.ledger())["by hand/renamed.jpg"]
     assert (after.photo_id, after.person_ids) == (photo.photo_id, [7])
+    assert after.modified_at.timestamp() == 1_600_000_000
+    (asked,) = await custodian.rows("SELECT payload FROM bus_outbox ORDER BY seq DESC LIMIT 1")
+    assert asked.payload["path"] == after.path
     del before["2021/2021-03-02/IMG_1.jpg"]
     rest = {p: f for p, f in (await custodian.ledger()).items() if p != "by hand/renamed.jpg"}
     assert rest == before

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import MetaData, TextClause, text
+from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -17,6 +18,8 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import DeclarativeBase
 
 DRIVER = "postgresql+psycopg"
+# Classes of errors: data that cannot be, rules that are broken, more than an index can hold.
+REFUSED = ("22", "23", "54")
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -37,6 +40,12 @@ def sqlalchemy_url(url: str) -> str:
     """A user's postgresql:// URL with the driver this project speaks."""
     scheme, _, rest = url.partition("://")
     return f"{DRIVER}://{rest}" if scheme in ("postgres", "postgresql", DRIVER) else url
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the database will never take what it was given: trying again changes nothing."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return isinstance(error, DataError | IntegrityError) or (state or "")[:2] in REFUSED
 
 
 @lru_cache(maxsize=2000)

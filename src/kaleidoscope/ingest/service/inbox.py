@@ -25,7 +25,7 @@ from kaleidoscope.ingest.outside.scan import Trouble
 from kaleidoscope.ingest.queries import Problem
 from kaleidoscope.ingest.settings import InboxSettings, IngestSettings
 from kaleidoscope.kernel import clock
-from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.db import Database, is_refusal
 from kaleidoscope.kernel.errors import KaleidoscopeError, SettingsError
 from kaleidoscope.kernel.paths import allow, to_bytes, to_text
 from kaleidoscope.kernel.settings import load
@@ -39,12 +39,13 @@ SHOWN = 200  # problems, and files set aside, of an inbox
 MOST_PROBLEMS = 10_000  # kept of an inbox
 AHEAD = 1  # portions that are read while another is filed
 BRIEF = 0.5  # seconds between two sweeps at least: a copy under way tells of every write
+QUIET = 10  # times as long as the telling took, nothing is told while files are filed
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds after a sweep that failed
 # What goes away by itself, so that it is looked at again as soon as it has come to rest.
 PASSING = ("busy", "changed", "vanished")
 
 
-@dataclass
+@dataclass(slots=True)
 class _Waiting:
     """A file that is to be filed: what it was like, since when, and why it could not be yet."""
 
@@ -66,6 +67,7 @@ class _Inbox:
     since: dict[str, datetime] = field(default_factory=dict)
     emptied: dict[bytes, float] = field(default_factory=dict)
     written: list[Problem] | None = None
+    quiet_until: float = 0.0  # telling how far it is goes through all files
 
     @property
     def path(self) -> str:
@@ -203,19 +205,23 @@ class Librarian:
 
     async def sweep(self) -> float:
         """Look through every inbox, file what has come to rest; seconds until the next is due."""
-        cause = await library.prepare(self._db)
-        if cause or monotonic() >= self._blocked_until:  # a full disk is full until it is tried
-            self.trouble = cause
-        if cause:
-            log.warning("nothing is filed", cause=cause)
-            self._blocked_until = monotonic() + self._settings.retry_seconds
-        else:
+        if await self._is_prepared():
             self._hear(await library.resume(self._db))
         due: float = self._settings.sweep_seconds
         for inbox in self._inboxes:
             due = min(due, await self._sweep(inbox))
         self._told(f"watching {', '.join(inbox.path for inbox in self._inboxes)}")
         return due
+
+    async def _is_prepared(self) -> bool:
+        """Whether files can be put where they belong now."""
+        cause = await library.prepare(self._db)
+        if cause or monotonic() >= self._blocked_until:  # a full disk is full until it is tried
+            self.trouble = cause
+        if cause:
+            log.warning("nothing is filed", cause=cause)
+            self._blocked_until = monotonic() + self._settings.retry_seconds
+        return cause is None
 
     async def _sweep(self, inbox: _Inbox) -> float:
         began = monotonic()
@@ -269,7 +275,8 @@ class Librarian:
         """The first files of parcels of sidecars whose photo may still come."""
         patience = self._settings.sidecar_seconds
         waiting = [p for p in parcels if now - inbox.files[p.files[0].path].first_seen < patience]
-        found = await library.owned(self._db, [f for p in waiting for f in p.files])
+        sidecars = [f for p in waiting for f in p.files]
+        found = await library.owned(self._db, sidecars, patience)
         return {p.files[0].path for p in waiting if not any(f.path in found for f in p.files)}
 
     def _due(self, inbox: _Inbox, now: float) -> float:
@@ -292,8 +299,11 @@ class Librarian:
             self._told(f"filing {total} files of {inbox.path}")
         async with aclosing(self._read_ahead(parcels)) as portions:
             async for portion in portions:
+                if not await self._is_prepared():  # a disk may go while a large inbox is filed
+                    return
                 number = sum(len(p.files) for p in portion)
-                await self._write(inbox, f"filing {done + 1} to {done + number} of {total}")
+                if monotonic() >= inbox.quiet_until:
+                    await self._write(inbox, f"filing {done + 1} to {done + number} of {total}")
                 self._hear(await self._take_in(portion, inbox))
                 done += number
                 if self.stopping.is_set() or monotonic() < self._blocked_until:
@@ -323,12 +333,13 @@ class Librarian:
         """File a portion. What nobody foresaw costs the one file that it was met with."""
         try:
             return await library.take_in(self._db, portion, inbox.path)
-        except (SQLAlchemyError, KaleidoscopeError):
-            raise
         except Exception as error:
+            if isinstance(error, SQLAlchemyError | KaleidoscopeError) and not is_refusal(error):
+                raise
             log.exception("a portion could not be filed", files=len(portion))
             if len(portion) == 1:
-                cause = f"unexpected: {type(error).__name__}: {error}"
+                told = str(error).split("\n")[0]
+                cause = f"unexpected: {type(error).__name__}: {told}"
                 paths = [f.path for f in portion[0].files]
                 return [Outcome(p, "left", kind="unexpected", cause=cause) for p in paths]
         return [o for parcel in portion for o in await self._take_in([parcel], inbox)]
@@ -343,7 +354,8 @@ class Librarian:
             if outcome.what == "left":
                 self._stays(inbox, outcome, now)
             elif outcome.kind is not None:
-                cause = f"it is filed at {outcome.target}; {outcome.cause}"
+                lies = f"filed at {outcome.target}" if outcome.target else "a duplicate"
+                cause = f"it is {lies}; {outcome.cause}"
                 inbox.unreleased[outcome.path] = Trouble(outcome.path, outcome.kind, cause)
             else:
                 inbox.files.pop(outcome.path, None)
@@ -388,6 +400,7 @@ class Librarian:
             if problems != inbox.written:
                 await queries.set_inbox_problems(session, inbox.path, problems)
         inbox.written = problems
+        inbox.quiet_until = monotonic() + QUIET * (monotonic() - now)
 
     def _problems(self, inbox: _Inbox) -> list[Problem]:
         stay = [file.trouble for file in inbox.files.values() if file.trouble]

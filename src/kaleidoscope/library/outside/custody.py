@@ -12,6 +12,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import signal
 import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,8 +32,10 @@ ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 THREADS = 4  # a disk takes several fsyncs at a time
 PERMISSIONS = 0o666  # a photo is no program: what else is set is taken away
 NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
-# What a filesystem says to a name or size that it cannot have.
-NOT_THIS_ONE = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG, errno.EFBIG, errno.ENOTDIR)
+# What a filesystem says to a name or size that it cannot have, and to one below a file.
+NO_NAME = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG, errno.EFBIG)
+NOT_THIS_ONE = (*NO_NAME, errno.ENOTDIR, errno.EEXIST)
+FORBIDDEN = (errno.EACCES, errno.EPERM)
 # What an fsync answers where a filesystem has none.
 NO_FSYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 _RENAME_NOREPLACE = 1
@@ -48,7 +51,7 @@ class Setback(Exception):
         self.cause = cause
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Which file a name means, and the state it was in."""
 
@@ -153,19 +156,19 @@ def place(orders: Sequence[Order], root: str) -> list[Placed | Setback]:
     """
     answers: list[Placed | Setback] = []
     with ThreadPoolExecutor(THREADS, thread_name_prefix="custody") as threads:
-        answers = list(threads.map(_guarded, orders))
+        answers = list(threads.map(lambda order: _guarded(order, root), orders))
         placed = [o for o, a in zip(orders, answers, strict=True) if isinstance(a, Placed)]
         folders = _folders([to_bytes(o.target) for o in placed], to_bytes(root))
         failed = {f: e for f, e in zip(folders, threads.map(_sync, folders), strict=True) if e}
     if not failed:
         return answers
     return [
-        _unsafe(o, failed) or a if isinstance(a, Placed) else a
+        _unsafe(o, a, failed) or a if isinstance(a, Placed) else a
         for o, a in zip(orders, answers, strict=True)
     ]
 
 
-def _guarded(order: Order) -> Placed | Setback:
+def _guarded(order: Order, root: str) -> Placed | Setback:
     try:
         return _place(order)
     except Setback as setback:
@@ -173,8 +176,14 @@ def _guarded(order: Order) -> Placed | Setback:
         gone = setback.kind in ("vanished", "changed")
         return (gone and _adopt(order, to_bytes(order.target))) or setback
     except OSError as error:
-        kind: Trouble = "refused" if error.errno in NOT_THIS_ONE else "target"
-        return Setback(kind, f"{order.target}: {error.strerror or error}")
+        return Setback(_kind(error, root), f"{order.target}: {error.strerror or error}")
+
+
+def _kind(error: OSError, root: str) -> Trouble:
+    """Whether the next file will be met by this error as well."""
+    # A folder that is not ours, in a tree that is: the files of other days can be laid down.
+    is_one_folder = error.errno in FORBIDDEN and os.access(to_bytes(root), os.W_OK | os.X_OK)
+    return "refused" if is_one_folder or error.errno in NOT_THIS_ONE else "target"
 
 
 def _place(order: Order) -> Placed:
@@ -394,11 +403,25 @@ def _release(order: Release) -> None:
     if not _is_hashed_file(found, order):
         raise Setback("changed", "it was written to after it was filed")
     _check_kept(order)
+    if _is_open_for_writing(path):
+        raise Setback("busy", "another program has it open for writing")
     # Looked at once more, right before: what is removed is what was hashed.
     again = os.lstat(path)
     if Identity.of(again) != Identity.of(found) or not stat.S_ISREG(again.st_mode):
         raise Setback("changed", "it was written to after it was filed")
     os.unlink(path)
+
+
+def _is_open_for_writing(path: bytes) -> bool:
+    """Whether what somebody is about to write would be lost with the name."""
+    try:
+        descriptor = os.open(path, OPEN)
+    except OSError:  # it need not be readable any more to be removed
+        return False
+    try:
+        return is_written(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_hashed_file(found: os.stat_result, order: Release) -> bool:
@@ -421,15 +444,30 @@ def _check_kept(order: Release) -> None:
     if order.target is None:
         first = look(order.first) if order.first else None
         if first is None or order.first is None or _hash_of(order.first) != order.file_hash:
-            raise Setback("target", f"its first copy at {order.first} is not there as it was")
+            raise Setback("refused", f"its first copy at {order.first} is not there as it was")
         if _alike(first, order.identity):
-            raise Setback("target", f"its first copy at {order.first} may be this very file")
+            raise Setback("refused", f"its first copy at {order.first} may be this very file")
+        _secure(order.first)
         return
     found = look(order.target)
     if found is None:
         raise Setback("target", f"what was filed at {order.target} is gone")
     if found != order.kept and _hash_of(order.target) != order.file_hash:
         raise Setback("target", f"what was filed at {order.target} is not what it was")
+
+
+def _secure(path: str) -> None:
+    """Raise unless a file is on the disk: somebody may have copied it there a moment ago."""
+    try:
+        descriptor = os.open(to_bytes(path), OPEN)
+        try:
+            _fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise Setback("refused", f"its first copy at {path}: {error.strerror}") from None
+    if unsafe := _sync(os.path.dirname(to_bytes(path))):
+        raise Setback("refused", f"its first copy at {path}: {unsafe.strerror}")
 
 
 def make_root(path: str) -> None:
@@ -515,6 +553,8 @@ def is_written(descriptor: int) -> bool:
     if lease is None or read is None or none is None:
         return False
     try:
+        # Who opens it right now makes the kernel tell us, by a signal that would end the process.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, lease, read)
     except OSError as error:
         return error.errno == errno.EAGAIN
@@ -571,10 +611,11 @@ def _folders(targets: Iterable[bytes], root: bytes) -> list[bytes]:
     return sorted(found, key=len, reverse=True)
 
 
-def _unsafe(order: Order, failed: dict[bytes, OSError]) -> Setback | None:
+def _unsafe(order: Order, placed: Placed, failed: dict[bytes, OSError]) -> Setback | None:
     target = to_bytes(order.target)
     for folder, error in failed.items():
         if target.startswith(folder + b"/"):
+            take_back(order, placed.identity)  # else a copy of nobody would take the name
             return Setback("target", f"{order.target}: {error.strerror or error}")
     return None
 

@@ -222,6 +222,18 @@ async def _void(session: AsyncSession, photo_ids: Sequence[int]) -> None:
     )
 
 
+async def unended(session: AsyncSession, photo_ids: Sequence[int]) -> list[int]:
+    """Those of these assets that recognition has not ended with; duplicates are left out."""
+    rows = await session.execute(
+        sql(
+            "SELECT photo_id FROM media_assets WHERE photo_id = ANY(:ids)"
+            " AND status <> 'PROCESSED' AND duplicate_of IS NULL ORDER BY photo_id"
+        ),
+        {"ids": list(photo_ids)},
+    )
+    return list(rows.scalars())
+
+
 async def first_of(session: AsyncSession, photo_ids: Sequence[int]) -> list[int]:
     """The assets that recognition looks at for these: a duplicate's is its first."""
     rows = await session.execute(

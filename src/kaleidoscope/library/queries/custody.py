@@ -361,19 +361,24 @@ async def insert_found(session: AsyncSession, files: Sequence[Found]) -> Sequenc
     return found
 
 
-async def lies_at(session: AsyncSession, paths: Mapping[int, tuple[str, bytes | None]]) -> None:
-    """Assets whose files lie at these paths from now on."""
+async def lies_at(
+    session: AsyncSession, paths: Mapping[int, tuple[str, bytes | None, datetime]]
+) -> None:
+    """Assets whose files lie at these paths from now on, with these times."""
     await session.execute(
         sql(
             "UPDATE media_assets a SET final_path = g.path, path_bytes = g.bytes,"
-            " filename = regexp_replace(g.path, '^.*/', ''), missing_since = NULL"
-            " FROM unnest(CAST(:ids AS bigint[]), CAST(:paths AS text[]), CAST(:bytes AS bytea[]))"
-            " AS g (id, path, bytes) WHERE a.photo_id = g.id"
+            " filename = regexp_replace(g.path, '^.*/', ''), missing_since = NULL,"
+            " modified_at = g.modified_at"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:paths AS text[]), CAST(:bytes AS bytea[]),"
+            "  CAST(:times AS timestamptz[])) AS g (id, path, bytes, modified_at)"
+            " WHERE a.photo_id = g.id"
         ),
         {
             "ids": list(paths),
-            "paths": [path for path, _ in paths.values()],
-            "bytes": [exact for _, exact in paths.values()],
+            "paths": [path for path, _, _ in paths.values()],
+            "bytes": [exact for _, exact, _ in paths.values()],
+            "times": [time for _, _, time in paths.values()],
         },
     )
 
@@ -383,7 +388,8 @@ async def relocate(session: AsyncSession, laid: Sequence[Laid]) -> list[int]:
     rows = await session.execute(
         sql(
             "UPDATE media_assets a SET final_path = m.target_path, filename = g.name,"
-            " path_bytes = g.bytes, missing_since = NULL"
+            " path_bytes = g.bytes, missing_since = NULL, modified_at ="
+            "  coalesce(CAST(m.facts ->> 'modified_at' AS timestamptz), a.modified_at)"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:names AS text[]),"
             "  CAST(:bytes AS bytea[])) AS g (id, name, bytes)"
             " JOIN custody_moves m ON m.move_id = g.id"
@@ -429,13 +435,26 @@ async def set_released(session: AsyncSession, move_ids: Sequence[int]) -> None:
     )
 
 
+async def hold_planned(session: AsyncSession, move_ids: Collection[int]) -> set[int]:
+    """Those of these moves that are PLANNED, and stay so until the transaction ends."""
+    rows = await session.execute(
+        sql(
+            "SELECT move_id FROM custody_moves WHERE move_id = ANY(:ids) AND state = 'PLANNED'"
+            " ORDER BY move_id FOR UPDATE"
+        ),
+        {"ids": list(move_ids)},
+    )
+    return set(rows.scalars())
+
+
 async def set_abandoned(session: AsyncSession, causes: Mapping[int, str]) -> None:
-    """ABANDONED: the source stays where it is."""
+    """ABANDONED: the source stays where it is; nothing of it lies anywhere else."""
     await session.execute(
         sql(
             "UPDATE custody_moves m SET state = 'ABANDONED', cause = g.cause, facts = NULL"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:causes AS text[])) AS g (id, cause)"
-            " WHERE m.move_id = g.id AND m.state = 'PLANNED'"
+            " WHERE m.move_id = g.id"
+            "  AND (m.state = 'PLANNED' OR m.state = 'RECORDED' AND m.how = 'remove')"
         ),
         {"ids": list(causes), "causes": list(causes.values())},
     )
@@ -467,10 +486,14 @@ async def amend(
 
 
 async def filed_from(session: AsyncSession, sources: Collection[str]) -> dict[str, Row[Any]]:
-    """The latest file filed from each of these paths: source, photo_id, kind, path."""
+    """The latest file filed from each of these paths.
+
+    Answers source, photo_id, kind, together (its group), age and path, by the source.
+    """
     rows = await session.execute(
         sql(
             "SELECT DISTINCT ON (m.source_path) m.source_path AS source, m.photo_id, m.kind,"
+            " m.group_id AS together, now() - m.recorded_at AS age,"
             " CASE WHEN m.kind = 'duplicate' THEN m.target_path ELSE a.final_path END AS path"
             " FROM custody_moves m JOIN media_assets a ON a.photo_id = m.photo_id"
             " WHERE m.source_path = ANY(:sources) AND m.state IN ('RECORDED', 'RELEASED')"

@@ -31,7 +31,7 @@ _SUPPLEMENT = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Named:
     """A file by its name alone. `stem`: where a number may be put in without parting it from its
     companions. `of`: for a sidecar, the names it may be one of.

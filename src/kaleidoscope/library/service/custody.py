@@ -20,12 +20,12 @@ from typing import Literal
 
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.bus.publish import publish
 from kaleidoscope.kernel import clock
-from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.db import Database, is_refusal
 from kaleidoscope.kernel.errors import KaleidoscopeError
 from kaleidoscope.kernel.paths import is_utf8, to_bytes, to_text
 from kaleidoscope.kernel.settings import load
@@ -40,7 +40,7 @@ from kaleidoscope.library.queries.custody import Laid, Move
 from kaleidoscope.library.queries.hashes import Hashed
 from kaleidoscope.library.rules.custody import numbered, stem_length
 from kaleidoscope.library.service import planning
-from kaleidoscope.library.service.attempts import message
+from kaleidoscope.library.service.attempts import message, request
 from kaleidoscope.library.service.hashing import settle
 from kaleidoscope.library.service.history import Happened, note
 from kaleidoscope.library.service.receiving import Parcel
@@ -59,6 +59,12 @@ OUTCOMES: dict[str, What] = {
     "duplicate": "duplicate",
     "set-aside": "set-aside",
     "refile": "refiled",
+}
+UNRECORDED = {
+    "file": "its asset is not what it was: it is looked at again",
+    "refile": "its asset is not what it was: it is looked at again",
+    "duplicate": "its first copy was not filed: it is looked at again",
+    "sidecar": "its photo was not filed: it waits for it",
 }
 
 
@@ -126,9 +132,9 @@ async def _take_up(db: Database, moves: Sequence[Move]) -> list[Outcome]:
     """Bring moves on; what nobody foresaw costs the one move that it was met with."""
     try:
         return await _advance(db, await _laid_again(db, moves))
-    except (SQLAlchemyError, KaleidoscopeError):
-        raise
     except Exception as error:
+        if isinstance(error, SQLAlchemyError | KaleidoscopeError) and not is_refusal(error):
+            raise
         log.exception("moves cannot be taken up", moves=len(moves))
         if len(moves) == 1:
             return [_left(moves[0], Setback("unreadable", f"unexpected: {error!r}"))]
@@ -336,10 +342,12 @@ async def _abandon(
     """Give moves up, and take back what they have left half done."""
     if not setbacks:
         return
-    given_up = [(m, placed) for m, placed in moves if m.move_id in setbacks]
-    await asyncio.to_thread(_take_back, given_up)
-    causes = {number: setback.cause for number, setback in setbacks.items()}
     async with db.transaction() as session:
+        # Held meanwhile: had this process lost its claim, another one might record and release.
+        planned = await rows.hold_planned(session, list(setbacks))
+        given_up = [(m, placed) for m, placed in moves if m.move_id in planned]
+        causes = {m.move_id: setbacks[m.move_id].cause for m, _ in given_up}
+        await asyncio.to_thread(_take_back, given_up)
         await rows.set_abandoned(session, causes)
     for move, _ in given_up:
         log.warning("a file stays where it is", path=move.source, cause=causes[move.move_id])
@@ -371,7 +379,9 @@ async def _record(
     try:
         async with db.transaction() as session:
             return await _write(session, placed)
-    except (DataError, IntegrityError) as error:
+    except DBAPIError as error:
+        if not is_refusal(error):
+            raise
         if len(placed) == 1:
             return await _record_bare(db, placed[0], error)
     recorded: list[Move] = []
@@ -392,7 +402,9 @@ async def _record_bare(
         async with db.transaction() as session:
             await rows.forget_facts(session, move.move_id, planning.bare_facts(move.facts or {}))
             return await _write(session, [one])
-    except (DataError, IntegrityError) as again:
+    except DBAPIError as again:
+        if not is_refusal(again):
+            raise
         cause = f"the ledger refuses it: {str(again.orig).splitlines()[0]}"
         return [], {move.move_id: Setback("refused", cause)}
 
@@ -407,11 +419,11 @@ async def _write(
     photos |= await _write_new(session, moves, laid)
     photos |= await _write_moved(session, moves, laid)
     photos |= await _resolve(session, moves, photos)
-    # A duplicate whose first copy did not arrive is none.
+    # A duplicate whose first copy did not arrive is none; a sidecar waits for its photo.
     refused = {
-        number: Setback("changed", "its first copy was not filed: it is looked at again")
+        number: Setback("changed", UNRECORDED[move.kind])
         for number, move in moves.items()
-        if number not in photos and move.kind in ("file", "refile", "duplicate")
+        if number not in photos and move.kind in UNRECORDED and not _is_late_sidecar(move)
     }
     done = [replace(laid[n], photo_id=photos.get(n)) for n in moves if n not in refused]
     await rows.set_recorded(session, done)
@@ -425,6 +437,11 @@ async def _write(
         for one in done
     ]
     return recorded, refused
+
+
+def _is_late_sidecar(move: Move) -> bool:
+    """Whether a sidecar's photo was in the ledger before the sidecar came."""
+    return move.kind == "sidecar" and move.photo_id is not None
 
 
 def _laid(move: Move, identity: Identity | None) -> Laid:
@@ -480,6 +497,9 @@ async def _write_moved(
         session,
         [Happened(moved[n], "found-again", detail={"to": moves[n].target}) for n in again],
     )
+    if again:  # what looked for it at its old place has failed, or will
+        unended = await attempts.unended(session, [moved[n] for n in again])
+        await request(session, unended, anew=True)
     return {n: photo_id for n, photo_id in moved.items() if n in done}
 
 
@@ -505,7 +525,8 @@ async def _resolve(
     missing = {o for o in owners.values() if o is not None and o not in by_source}
     if missing:  # filed before the process was killed
         filed = await rows.filed_from(session, missing)
-        by_source |= {source: row.photo_id for source, row in filed.items()}
+        together = {m.group for n, m in moves.items() if n in owners}
+        by_source |= {s: row.photo_id for s, row in filed.items() if row.together in together}
     return found | {n: by_source[o] for n, o in owners.items() if o in by_source}
 
 
@@ -519,9 +540,12 @@ async def _release(db: Database, moves: Sequence[Move]) -> list[Outcome]:
     firsts = await _first_copies(db, [m for m in moves if m.target is None])
     orders = [_release_order(m, firsts) for m in moves]
     answers = await asyncio.to_thread(disk.release, orders)
-    outcomes, released, kept = [], [], {}
+    outcomes, released, kept, unproven = [], [], {}, {}
     for move, answer in zip(moves, answers, strict=True):
-        if answer is None or (answer.kind == "changed" and _is_another(move)):
+        if answer is not None and answer.kind == "refused":
+            unproven[move.move_id] = answer.cause
+            outcomes.append(_left(move, answer))
+        elif answer is None or (answer.kind == "changed" and _is_another(move)):
             released.append(move.move_id)
             outcomes.append(_done(move, None))
         else:
@@ -532,6 +556,8 @@ async def _release(db: Database, moves: Sequence[Move]) -> list[Outcome]:
             await rows.set_released(session, released)
         if kept:
             await rows.note_unreleased(session, kept)
+        if unproven:  # a duplicate of nothing: it is looked at again, and perhaps filed
+            await rows.set_abandoned(session, unproven)
     return outcomes
 
 

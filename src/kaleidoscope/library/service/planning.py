@@ -81,7 +81,10 @@ class _Bundle:
         return to_text(os.path.join(wish.folder, numbered(wish.name, wish.stem, self.number)))
 
     def targets(self) -> list[str]:
-        return [self.target(w) for w in self.wishes if w.plan.how != "remove"]
+        return list(self.by_target())
+
+    def by_target(self) -> dict[str, Plan]:
+        return {self.target(w): w.plan for w in self.wishes if w.plan.how != "remove"}
 
 
 async def plan(
@@ -250,9 +253,13 @@ def _lying(firsts: Iterable[First]) -> dict[int, Identity]:
     }
 
 
-async def owned(db: Database, sidecars: Sequence[Received]) -> set[str]:
-    """Those of these sidecars whose photo was filed before."""
-    return set(await _late_owners(db, sidecars))
+async def owned(db: Database, sidecars: Sequence[Received], within: float) -> set[str]:
+    """Those of these sidecars whose photo was filed in the last seconds.
+
+    One filed long ago may have the name by chance: cameras count from 1 again and again.
+    """
+    found = await _late_owners(db, sidecars)
+    return {path for path, owner in found.items() if owner.age <= timedelta(seconds=within)}
 
 
 async def _late_owners(db: Database, sidecars: Sequence[Received]) -> dict[str, Any]:
@@ -521,10 +528,23 @@ def _number(
         first = bundle.wishes[0]
         key = (first.folder, first.name)
         bundle.number = max(bundle.number, following.get(key, 0))
-        while any(target in used or not is_free(target) for target in bundle.targets()):
+        while any(t in used or not _may_have(p, t) for t, p in bundle.by_target().items()):
             bundle.number += 1
         following[key] = bundle.number + 1
         used.update(bundle.targets())
+
+
+def _may_have(plan: Plan, target: str) -> bool:
+    """Whether a file can be laid down there, or lies there already and the ledger has lost it.
+
+    A database of yesterday does not know what was filed today: it is not filed a second time.
+    """
+    if is_free(target):
+        return True
+    there = look(target) if plan.kind in ("file", "sidecar") and plan.inbox else None
+    if there is None or there.size != plan.size:
+        return False
+    return same_content([target])[target] == plan.file_hash
 
 
 def _staying(parcel: Parcel) -> list[Left]:

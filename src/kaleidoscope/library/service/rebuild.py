@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,16 +17,16 @@ from kaleidoscope.kernel.errors import NotFound
 from kaleidoscope.kernel.paths import is_utf8, to_bytes, to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.models import MAX_PATH_BYTES
-from kaleidoscope.library.outside.custody import files_below, look
+from kaleidoscope.library.outside.custody import Identity, files_below, look
+from kaleidoscope.library.queries import attempts, hashes
 from kaleidoscope.library.queries import custody as rows
 from kaleidoscope.library.queries import files as ledger
-from kaleidoscope.library.queries import hashes
 from kaleidoscope.library.queries.attempts import Requested
 from kaleidoscope.library.queries.custody import First, Found
 from kaleidoscope.library.queries.files import Known
 from kaleidoscope.library.queries.hashes import Hashed
 from kaleidoscope.library.service import planning
-from kaleidoscope.library.service.attempts import message
+from kaleidoscope.library.service.attempts import message, request
 from kaleidoscope.library.service.custody import alone, resume
 from kaleidoscope.library.service.hashing import settle
 from kaleidoscope.library.service.receiving import Candidate, Received, Work, parcels, read
@@ -75,15 +76,25 @@ async def rebuild(
     if not dry_run:
         await resume(db)
     done = Rebuilt()
-    portion: list[Candidate] = []
-    for found in await asyncio.to_thread(lambda: list(files_below(os.fsencode(root)))):
-        portion.append(Candidate(to_text(found[0]), found[1]))
-        if len(portion) == AT_ONCE:
-            await _take(db, work, portion, done, dry_run)
-            told(done)
-            portion = []
-    await _take(db, work, portion, done, dry_run)
+    found = await asyncio.to_thread(lambda: list(files_below(os.fsencode(root))))
+    for portion in _portions(found):
+        await _take(db, work, portion, done, dry_run)
+        told(done)
     return done
+
+
+def _portions(found: Sequence[tuple[bytes, Identity]]) -> Iterator[list[Candidate]]:
+    """The files some at a time; what travels together is read together, for the dates it tells."""
+    portion: list[Candidate] = []
+    for _, folder in groupby(found, lambda one: one[0].rpartition(b"/")[0]):
+        mine = {to_text(path): identity for path, identity in folder}
+        for parcel in parcels([Candidate(path, identity) for path, identity in mine.items()]):
+            portion += [Candidate(f.path, f.identity) for f in parcel.files]
+            if len(portion) >= AT_ONCE:
+                yield portion
+                portion = []
+    if portion:
+        yield portion
 
 
 async def _take(
@@ -149,9 +160,11 @@ async def _settle(db: Database, files: Sequence[Received], done: Rebuilt, dry_ru
         done.moved += len(moved)
         done.added += len(added)
         if not dry_run:
-            places = {i: (f.path, _exact(f.path)) for i, f in moved.items()}
+            places = {i: (f.path, _exact(f.path), f.modified_at) for i, f in moved.items()}
             if places:
                 await rows.lies_at(session, places)
+                unended = await attempts.unended(session, list(places))
+                await request(session, unended, anew=True)
             await _add(session, added)
 
 

@@ -29,7 +29,7 @@ SECONDS = 120.0
 MEGABYTES = 3072
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A file in an inbox that has come to rest. `path` is spelled by `kernel.paths.to_text`.
 
@@ -42,7 +42,7 @@ class Candidate:
     media_type: MediaType | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Received:
     """A candidate that has been read, and what its name says. `trouble`: (kind, cause)."""
 
@@ -64,7 +64,7 @@ class Received:
         return self.identity.size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Parcel:
     """Files of one folder that travel together."""
 
