@@ -274,7 +274,11 @@ def consolidate(
 def calibrate(
     folder: Annotated[
         Path | None,
-        typer.Option(help="Photos with one folder a person, instead of your confirmed faces."),
+        typer.Option(
+            help="Photos with one folder a person, instead of your confirmed faces.",
+            exists=True,
+            file_okay=False,
+        ),
     ] = None,
     diagram: Annotated[
         Path | None, typer.Option(help="Write the reliability diagram there, as SVG.")
