@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from album import Album, detection, face
+from album import DIMENSION, Album, detection, face
 from PIL import Image
 from typer.testing import CliRunner
 
 from kaleidoscope.kernel.settings import load
+from kaleidoscope.ml import catalog
+from kaleidoscope.ml.fakes import picture
+from kaleidoscope.people import service
 from kaleidoscope.people.commands import app
 
 Run = Callable[..., str]
@@ -20,17 +23,20 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def run(album: Album, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command as a user does, from a thread of its own; its output."""
+    """Run a command as a user does, from a thread of its own; its output.
+
+    `refused`: the exit code it ends with instead of 0; then all it said.
+    """
     import asyncio
 
     monkeypatch.setenv("KALEIDOSCOPE_DATABASE_URL", album.db.url)
     load.cache_clear()
 
-    async def run(*words: object) -> str:
+    async def run(*words: object, refused: int = 0) -> str:
         given = [str(word) for word in words]
         done = await asyncio.to_thread(CliRunner().invoke, app, given)
-        assert done.exit_code == 0, done.output
-        return done.stdout
+        assert done.exit_code == refused, done.output
+        return done.output if refused else done.stdout
 
     return run
 
@@ -88,3 +94,75 @@ async def test_montage_shows_the_faces(album: Album, run: Run, tmp_path: Path) -
         assert shown.size == (320, 160)
         red, green, _ = shown.getpixel((80, 80))
         assert red > 200 and green < 60
+
+
+@pytest.fixture
+def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Persons are merged at .85."""
+    monkeypatch.setenv("KALEIDOSCOPE_PEOPLE_MERGE", "0.85")
+    load.cache_clear()
+
+
+@pytest.mark.usefixtures("lenient")
+async def test_consolidating_and_taking_it_back(album: Album, run: Run) -> None:
+    photos = []
+    for side in (0.35, -0.35, 0.2, -0.2, 0.12, -0.12):  # unlike views first: two persons
+        vector = np.zeros(DIMENSION, np.float32)
+        vector[:2] = (1, side)
+        photo = await album.add()
+        await album.deliver(album.callback(photo, [detection(vector)]))
+        photos.append(photo[0])
+    before = [await album.persons(photo) for photo in photos]
+    told = await run("consolidate", "--dry-run")
+    assert told.startswith("3 faces move, 1 persons merged, 0 persons split")
+    assert [await album.persons(photo) for photo in photos] == before
+    assert json.loads(await run("consolidate", "--dry-run", "--json"))["round"] is None
+
+    done = json.loads(await run("consolidate", "--json"))
+    assert (done["merged"], done["moved"], done["confirmed_touched"]) == (1, 3, 0)
+    assert len({p for photo in photos for p in await album.persons(photo)}) == 1
+    back = await run("consolidate", "--undo", done["round"])
+    assert back.strip() == f"consolidation {done['round']} undone: 3 faces back"
+    assert [await album.persons(photo) for photo in photos] == before
+    assert (await run("consolidate", "--all")).startswith("0 faces move")
+    assert "no consolidation" in await run("consolidate", "--undo", done["round"], refused=3)
+    await album.check()
+
+
+async def test_calibrating_on_confirmed_faces(album: Album, run: Run, tmp_path: Path) -> None:
+    assert "too few to calibrate on" in await run("calibrate", "--dry-run", refused=2)
+    views = [(person, view) for person in range(12) for view in range(8)]
+    views += [(person, 0) for person in range(12, 36)]  # who is there once matches wrongly
+    for person, view in views:
+        photo = await album.add()
+        await album.deliver(album.callback(photo, [detection(face(person, view, 0.2))]))
+    async with album.db.transaction() as session:
+        for row in await album.rows("SELECT id FROM faces ORDER BY id"):
+            await service.confirm(session, row.id)
+
+    before = catalog.find("builtin").thresholds
+    tried = json.loads(await run("calibrate", "--dry-run", "--json"))
+    assert (tried["pack"], tried["faces"]) == ("builtin", len(views))
+    assert catalog.find("builtin").thresholds == before, "a dry run changes nothing"
+    drawn = tmp_path / "reliability.svg"
+    assert f"{len(views)} faces of" in await run("calibrate", "--diagram", drawn)
+    assert "<svg" in drawn.read_text()
+    assert catalog.find("builtin").thresholds.slope == tried["slope"] != before.slope
+
+
+async def test_calibrating_on_a_folder(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KALEIDOSCOPE_ML_PACK", "fake")
+    load.cache_clear()
+    for person in range(40):
+        own = tmp_path / "labelled" / f"person{person}"
+        own.mkdir(parents=True)
+        for number in range(8 if person < 12 else 1):
+            (own / f"{number}.jpg").write_bytes(picture([person], seed=100 * person + number))
+    (tmp_path / "labelled" / "person0" / "broken.jpg").write_bytes(b"no photo")
+    (tmp_path / "labelled" / "person0" / "nobody.jpg").write_bytes(picture([]))
+    found = json.loads(await run("calibrate", "--folder", tmp_path / "labelled", "--json"))
+    assert (found["pack"], found["faces"], found["persons"]) == ("fake", 124, 40)
+    assert catalog.find("fake").thresholds.slope == found["slope"]
+    assert "--folder" in await run("calibrate", "--folder", tmp_path / "none", refused=2)

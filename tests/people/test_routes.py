@@ -9,9 +9,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from album import Album, detection, face
+from album import DIMENSION, Album, detection, face
 
 from kaleidoscope.kernel import secrets, web
+from kaleidoscope.kernel.settings import load
 from kaleidoscope.people import service
 from kaleidoscope.people.routes import router
 
@@ -162,3 +163,62 @@ async def test_a_change_that_commits_late_is_not_missed(
         assert [e["person_id"] for e in between["entries"]] == [a, b]
     told = (await dump(http, changed_since=between["version"]))["entries"]
     assert {e["person_id"]: e["meta"]["count"] for e in told}[a] == 2
+
+
+@pytest.fixture
+def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Persons are merged at .85."""
+    monkeypatch.setenv("KALEIDOSCOPE_PEOPLE_MERGE", "0.85")
+    load.cache_clear()
+
+
+async def split_by_order(album: Album) -> list[int]:
+    """Two ids of one person: unlike views first, those between later. The photos."""
+    photos = []
+    for side in (0.35, -0.35, 0.2, -0.2, 0.12, -0.12):
+        vector = np.zeros(DIMENSION, np.float32)
+        vector[:2] = (1, side)
+        photo = await album.add()
+        await album.deliver(album.callback(photo, [detection(vector)]))
+        photos.append(photo[0])
+    return photos
+
+
+async def living(album: Album, photos: list[int]) -> set[int | None]:
+    return {person for photo in photos for person in await album.persons(photo)}
+
+
+@pytest.mark.usefixtures("lenient")
+async def test_consolidation_is_told_made_and_undone(album: Album, http: httpx.AsyncClient) -> None:
+    photos = await split_by_order(album)
+    one, other = sorted(p for p in await living(album, photos) if p is not None)
+    told = (await http.post("/people/consolidate", json={"dry_run": True})).json()
+    assert (told["merged"], told["moved"], told["round"]) == (1, 3, None)
+    assert await living(album, photos) == {one, other}, "a dry run changes nothing"
+
+    done = (await http.post("/people/consolidate", json={})).json()
+    assert done == {**told, "round": done["round"]} and done["confirmed_touched"] == 0
+    assert await living(album, photos) == {one}
+    assert (await http.get(f"/person/{other}")).json()["person_id"] == one
+    [event] = (await http.get("/people/history")).json()
+    assert (event["kind"], event["round"]) == ("consolidate", done["round"])
+
+    undone = await http.post("/people/consolidate/undo", json={"round": done["round"]})
+    assert [(e["kind"], e["undoes"]) for e in undone.json()] == [("undo", event["event_id"])]
+    assert await living(album, photos) == {one, other}
+    again = (await http.post("/people/consolidate", json={"everybody": True})).json()
+    assert (again["moved"], again["merged"]) == (0, 0), "an undone consolidation stays undone"
+    await album.check()
+
+
+async def test_consolidating_where_there_is_nothing(album: Album, http: httpx.AsyncClient) -> None:
+    done = await http.post("/people/consolidate", json={})
+    assert (done.status_code, done.json()["moved"], done.json()["round"]) == (200, 0, None)
+    gone = await http.post("/people/consolidate/undo", json={"round": 7})
+    assert (gone.status_code, gone.json()["round"]) == (404, 7)
+    for wrong in ({}, {"round": 0}, {"round": 2**63}, {"round": "all"}):
+        assert (await http.post("/people/consolidate/undo", json=wrong)).status_code == 422
+    _, [anna] = await album.shoot(1)
+    named = (await http.post(f"/people/{anna}/rename", json={"display_name": "Anna"})).json()
+    not_one = await http.post("/people/consolidate/undo", json={"round": named["event_id"]})
+    assert not_one.status_code == 404, "an event of a person's is no consolidation"

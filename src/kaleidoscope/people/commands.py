@@ -13,8 +13,9 @@ from rich.table import Table
 
 from kaleidoscope.kernel.terminal import console, emit, open_database, run
 from kaleidoscope.people import jobs, service
+from kaleidoscope.people.rules.quality import Share
 from kaleidoscope.people.schemas import PersonLine
-from kaleidoscope.people.service import Consolidated, Event
+from kaleidoscope.people.service import Consolidated, Event, Quality
 
 app = typer.Typer(no_args_is_help=True, help="People: list, show, name, merge, split, undo.")
 
@@ -274,7 +275,11 @@ def consolidate(
 def calibrate(
     folder: Annotated[
         Path | None,
-        typer.Option(help="Photos with one folder a person, instead of your confirmed faces."),
+        typer.Option(
+            help="Photos with one folder a person, instead of your confirmed faces.",
+            exists=True,
+            file_okay=False,
+        ),
     ] = None,
     diagram: Annotated[
         Path | None, typer.Option(help="Write the reliability diagram there, as SVG.")
@@ -316,6 +321,39 @@ def calibrate(
 
 
 @app.command()
+def quality(
+    wanted: Annotated[
+        float, typer.Option(help="The precision that a threshold is looked for, 0 to 1.")
+    ] = 0.99,
+    json: AsJson = False,
+) -> None:
+    """How good the machine is here, by the faces you confirmed, and how sure that is."""
+
+    async def work() -> Quality:
+        async with open_database() as db, db.transaction() as session:
+            return await service.quality(session, wanted)
+
+    found = run(work())
+    if json:
+        return emit(found, json=True)
+    emit(f"{found.pack}: {found.faces} faces of {found.persons} persons are confirmed by a person")
+    emit(
+        f"the machine had {found.right} right, {found.apart} under a second id of the person,"
+        f" {found.wrong} wrong, {found.open} with nobody"
+    )
+    emit(f"precision {_share(found.precision)}, recall {_share(found.recall)}")
+    for what, at in (("in use", found.now), (f"for {found.wanted:g}", found.advised)):
+        if at is not None:
+            emit(
+                f"threshold {what}: {at.similarity:g}; matched anew, precision"
+                f" {_share(at.precision)}, recall {_share(at.recall)}"
+            )
+    for remark in found.remarks:
+        emit(remark)
+    return None
+
+
+@app.command()
 def reindex(json: AsJson = False) -> None:
     """Recompute every person from their faces and rebuild the search index."""
 
@@ -333,6 +371,12 @@ def _tell(event: Event, json: bool) -> None:
     moved = f", {event.faces_moved} faces moved" if event.faces_moved else ""
     emit(f"event {event.event_id}: {event.kind}{person}{moved}")
     return console.print(f"[dim]`kaleidoscope people undo {event.event_id}` takes it back[/]")
+
+
+def _share(share: Share | None) -> str:
+    if share is None:
+        return "unknown"
+    return f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}] of {share.of}"
 
 
 def _when(moment: datetime | None) -> str:

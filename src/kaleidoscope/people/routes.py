@@ -29,7 +29,7 @@ from kaleidoscope.people.schemas import (
     UndoRequest,
     UndoRoundRequest,
 )
-from kaleidoscope.people.service import Consolidated, Event
+from kaleidoscope.people.service import Consolidated, Event, Quality
 
 router = APIRouter(tags=["people"])
 
@@ -119,6 +119,17 @@ async def history(
 ) -> list[Event]:
     """Changes of identity, newest first."""
     return await service.history(session, person_id, before, limit)
+
+
+@router.get("/people/quality")
+async def quality(
+    session: Session,
+    wanted: Annotated[
+        float, Query(gt=0, lt=1, description="The precision that a threshold is looked for.")
+    ] = 0.99,
+) -> Quality:
+    """Precision and recall of the machine's assignments, by the faces that a person confirmed."""
+    return await service.quality(session, wanted)
 
 
 @router.post("/people/merge")

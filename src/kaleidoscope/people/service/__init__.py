@@ -21,6 +21,7 @@ from kaleidoscope.people.service.dump import stream as dump
 from kaleidoscope.people.service.healing import Consolidated
 from kaleidoscope.people.service.indexing import reindex
 from kaleidoscope.people.service.matching import find_pack
+from kaleidoscope.people.service.quality import Quality, quality
 from kaleidoscope.people.service.reading import (
     Portrait,
     counts,
@@ -36,6 +37,7 @@ __all__ = [
     "Consolidated",
     "Event",
     "Portrait",
+    "Quality",
     "classify",
     "confirm",
     "counts",
@@ -51,6 +53,7 @@ __all__ = [
     "persons",
     "photo",
     "portraits",
+    "quality",
     "reindex",
     "reject",
     "rename",

@@ -11,10 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.errors import Invalid, UnreadableMedia
 from kaleidoscope.kernel.settings import load
-from kaleidoscope.ml import packs
+from kaleidoscope.ml import packs, work
 from kaleidoscope.ml.catalog import REGULAR, Calibration, Pack
 from kaleidoscope.ml.decode import decode
-from kaleidoscope.ml.engine import load_engine
 from kaleidoscope.ml.settings import MlSettings
 from kaleidoscope.people.queries import search
 from kaleidoscope.people.rules import calibration
@@ -57,7 +56,7 @@ async def confirmed(session: AsyncSession, pack: Pack) -> tuple[Vectors, Integer
 
 def labelled(folder: Path, pack: Pack) -> tuple[Vectors, Integers]:
     """The largest face of each photo of a folder that has one folder a person. Slow."""
-    engine = load_engine(pack.name)
+    engine = work.engine(pack.name)
     side = load(MlSettings).decode_side
     vectors: list[object] = []
     who: list[int] = []
