@@ -48,6 +48,7 @@ setup: .venv/ready $(PAGE)
 # The stamp is older than what it was made from: install anew, else nothing is to do.
 .venv/ready: pyproject.toml uv.lock $(UV)
 	UV_PYTHON_DOWNLOADS=never $(UV) sync --frozen --quiet --compile-bytecode --python .uv/bin/python
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 # The page needs Node.js to be built, and nothing but a browser to be used. Without Node.js all else

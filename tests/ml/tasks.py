@@ -27,6 +27,10 @@ def pid(seconds: float = 0.0) -> int:
     return os.getpid()
 
 
+def niceness() -> int:
+    return os.nice(0)
+
+
 def refuse() -> None:
     raise UnreadableMedia("a.jpg: is damaged", path="a.jpg", reason="damaged")
 

@@ -44,6 +44,12 @@ async def test_answers_come_to_whom_they_belong(make: Make) -> None:
     assert await asyncio.gather(*tasks) == values
 
 
+async def test_work_in_the_background_steps_back(make: Make) -> None:
+    here = await make().run({"do": "niceness"}, name="x")
+    there = await make(background=True).run({"do": "niceness"}, name="x")
+    assert here == os.nice(0) < there
+
+
 async def test_tasks_run_side_by_side(make: Make) -> None:
     pool = make(size=2)
     tasks = [pool.run({"do": "pid", "seconds": 0.3}, name="x") for _ in range(2)]

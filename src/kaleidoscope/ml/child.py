@@ -1,4 +1,6 @@
-"""A child process of `ml.pool`: `python -m kaleidoscope.ml.child MODULE:FUNCTION MEGABYTES IDLE`.
+"""A child process of `ml.pool`: `python -m kaleidoscope.ml.child WORK MEGABYTES IDLE NICE`.
+
+`WORK` is spelled MODULE:FUNCTION.
 
 It reads tasks on stdin and writes answers on stdout, each a length (4 bytes, big-endian) and as
 much JSON: a decoder that has been taken over by a file can answer nonsense, but run nothing in its
@@ -33,6 +35,7 @@ def main() -> None:
     work, megabytes, idle = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     _die_with_parent()
+    os.nice(int(sys.argv[4]))
     answers = _own_pipes()
     _limit_memory(megabytes)
     module, _, name = work.partition(":")

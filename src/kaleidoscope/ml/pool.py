@@ -25,6 +25,7 @@ from kaleidoscope.ml.child import LENGTH
 log = structlog.get_logger(__name__)
 
 START_SECONDS = 60.0
+BACKGROUND = 10  # how far work that nobody waits for steps back (nice)
 TRIES = 2  # of a task whose child dies: it may have been killed for another's memory
 
 _ONE_THREAD = dict.fromkeys(
@@ -56,7 +57,7 @@ class Pool:
     The function takes and returns plain data as JSON has it. Its module's `on_idle()`, where there
     is one, is called when a child has had nothing to do for `idle_seconds`. `memory` is each
     child's limit in megabytes of address space (0: `share_of_memory`), `seconds` what a task may
-    take.
+    take. `background`: they take what processor time others leave.
     """
 
     def __init__(
@@ -67,13 +68,19 @@ class Pool:
         memory: int = 0,
         seconds: float = 60.0,
         idle_seconds: float = 300.0,
+        background: bool = False,
     ) -> None:
         self.work = work
         self.size = size or cores()
         self.crashes = 0
         self._seconds = seconds
         memory = memory or share_of_memory(self.size)
-        self._arguments = [work, str(memory), str(idle_seconds)]
+        self._arguments = [
+            work,
+            str(memory),
+            str(idle_seconds),
+            str(BACKGROUND if background else 0),
+        ]
         self._children = [_Child(self._arguments) for _ in range(self.size)]
         self._idle: asyncio.Queue[_Child] = asyncio.Queue()  # who waits longest is served first
         for child in self._children:

@@ -62,10 +62,16 @@ Reading = Mapping[str, Any]
 # Reading
 
 
-def metadata_reader(size: int = 1) -> Pool:
+def metadata_reader(size: int = 1, *, background: bool = False) -> Pool:
     """Child processes that read what files say of themselves: they take lists of `task`s."""
     settings = load(LibrarySettings)
-    return Pool(WORK, size=size, memory=settings.metadata_memory, seconds=settings.metadata_seconds)
+    return Pool(
+        WORK,
+        size=size,
+        memory=settings.metadata_memory,
+        seconds=settings.metadata_seconds,
+        background=background,
+    )
 
 
 async def date_assets(db: Database) -> dict[str, int]:
@@ -83,7 +89,9 @@ async def date_assets(db: Database) -> dict[str, int]:
             if not assets:
                 return {what: number for what, number in done.items() if number}
             after = assets[-1].photo_id
-            pool = pool or metadata_reader(load(LibrarySettings).metadata_processes)
+            if pool is None:
+                size = load(LibrarySettings).metadata_processes
+                pool = metadata_reader(size, background=True)
             read = await _read_all(pool, assets)
             chosen = await _told(db, read)
             done["dated"] += len(chosen)

@@ -47,7 +47,7 @@ async def thumbnail_pending(db: Database) -> dict[str, int]:
     if not assets:
         return {}
     await asyncio.to_thread(disk.sweep)
-    async with _pool(load(LibrarySettings).thumbnail_processes) as pool:
+    async with _pool(load(LibrarySettings).thumbnail_processes, background=True) as pool:
         while assets:
             for what, number in (await _portion(db, pool, assets)).items():
                 done[what] += number
@@ -194,13 +194,14 @@ def _number(value: object) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _pool(size: int) -> Pool:
+def _pool(size: int, *, background: bool) -> Pool:
     settings = load(LibrarySettings)
     return Pool(
         "kaleidoscope.library.outside.derivatives:make",
         size=size,
         memory=settings.thumbnail_memory,
         seconds=settings.thumbnail_seconds,
+        background=background,
     )
 
 
@@ -211,5 +212,5 @@ def _at_hand() -> Pool:
     """One child for what is asked for now; it starts with the first wish and ends with us."""
     loop = asyncio.get_running_loop()
     if loop not in _pools:
-        _pools[loop] = _pool(1)
+        _pools[loop] = _pool(1, background=False)
     return _pools[loop]
