@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kaleidoscope.apps import supervisor
+from kaleidoscope.apps import state, supervisor
 from kaleidoscope.apps.scheduler import Rounds
 from kaleidoscope.kernel.clock import ClockJob
 from kaleidoscope.kernel.db import Database
@@ -51,6 +51,14 @@ def test_the_data_folder_may_be_given_as_an_option(data_dir: Path) -> None:
 def test_down_where_nothing_runs(data_dir: Path) -> None:
     done = _run("down")
     assert (done.returncode, done.stdout.strip()) == (0, "nothing was running")
+
+
+def test_up_in_the_background_where_one_runs_already(data_dir: Path) -> None:
+    with state.only_one():
+        done = _run("up", "--detach")
+    assert done.returncode == 4
+    assert "already runs" in done.stderr and "kaleidoscope down" in done.stderr
+    assert not (data_dir / "logs" / "up.log").exists()
 
 
 def test_a_taken_default_port_is_passed_over_and_a_chosen_one_refused() -> None:

@@ -78,6 +78,17 @@ async def test_each_problem_is_healed_by_its_own_success(
     assert (found.has_errors, found.error_message) == (False, None)
 
 
+async def test_the_same_words_of_two_passes_are_said_once(
+    db: Database, write: Write, register: Register, ledger: Ledger
+) -> None:
+    (photo,) = await register([write("a.jpg", b"a")])
+    for what, error in (("recognised", "is empty"), ("dated", "no date"), ("hashed", "is empty")):
+        await note(db, Happened(photo.photo_id, what, "failed", error=error))  # type: ignore[arg-type]
+    assert (await ledger())["a.jpg"].error_message == "is empty; no date"
+    await note(db, Happened(photo.photo_id, "recognised"))
+    assert (await ledger())["a.jpg"].error_message == "no date; is empty"
+
+
 async def test_an_asset_that_is_gone_takes_nothing_with_it(db: Database) -> None:
     await note(db, Happened(7, "dated"), Happened(7, "hashed", "failed", error="it is gone"))
     assert not await rows(db, EVENTS) and not await rows(db, PROBLEMS)

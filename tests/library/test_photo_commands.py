@@ -58,6 +58,17 @@ async def test_show_by_number_and_by_path(photos: list[Registered]) -> None:
         assert (shown["final_path"], shown["attempts"]) == (photos[0].path, [])
     assert photos[0].path in (await call("show", str(photos[0].photo_id))).replace("\n", "")
     await call("show", "5", code=3)
+
+
+async def test_a_file_name_is_enough_where_one_file_has_it(
+    photos: list[Registered], write: Write, register: Register
+) -> None:
+    shown = json.loads(await call("show", "1.jpg", "--json"))
+    assert shown["photo_id"] == photos[1].photo_id
+    assert "\\xe9" in await call("show", "\udce9", "--json")
+    await call("show", "elsewhere/1.jpg", code=3)
+    await register([write("again/1.jpg", b"other")])
+    await call("show", "1.jpg", code=2)
     await call("show", "/no/such/photo", code=3)
 
 

@@ -50,6 +50,20 @@ def test_status(on_database: str) -> None:
     assert "empty" in shown.output
 
 
+def test_status_says_when_nothing_runs(on_database: str) -> None:
+    with psycopg.connect(on_database) as connection:
+        connection.execute(
+            "INSERT INTO system_status (service_name, status, current_task)"
+            " VALUES ('api', 'OK', 'stopped'), ('librarian', 'OK', 'stopped')"
+        )
+    assert "kaleidoscope up --detach" in runner.invoke(cli.app, ["status"]).output
+    with psycopg.connect(on_database) as connection:
+        connection.execute(
+            "UPDATE system_status SET current_task = 'serving' WHERE service_name = 'api'"
+        )
+    assert "kaleidoscope up" not in runner.invoke(cli.app, ["status"]).output
+
+
 def test_dead_letters_are_listed_and_revived(on_database: str) -> None:
     _dead_letter(on_database)
     found = _json("dead", "list")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from kaleidoscope.library import service as library
 from kaleidoscope.library.service import Happened
 from kaleidoscope.ops import metrics, service
 from kaleidoscope.ops.routes import router
+from kaleidoscope.ops.schemas import Figures
 from kaleidoscope.ops.service import Health, Heartbeat, Pulse, checks
 
 
@@ -187,6 +189,29 @@ async def test_the_stream_tells_news_to_all_who_listen(
     async with asyncio.timeout(10):
         await asyncio.gather(*listeners)
     assert pulse.listeners == 0
+
+
+async def test_who_comes_after_a_pause_hears_how_it_is_now(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KALEIDOSCOPE_OPS_STREAM_SECONDS", "0.05")
+    load.cache_clear()
+    pulse = Pulse(db)
+    load.cache_clear()
+
+    async def first_figures() -> int:
+        async with asyncio.timeout(20), aclosing(pulse.listen()) as news:
+            async for one in news:
+                if isinstance(one.data, Figures):
+                    return one.data.assets.total
+        raise AssertionError("the stream has ended")
+
+    assert await first_figures() == 0
+    await _photo(db, "a.jpg")
+    async with asyncio.timeout(20):
+        while pulse.reads:  # noqa: ASYNC110 - it ends a moment after the last listener
+            await asyncio.sleep(0.02)
+    assert await first_figures() == 1
 
 
 async def test_metrics_tell_of_services_assets_and_disks(db: Database, data_dir: Path) -> None:

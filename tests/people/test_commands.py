@@ -46,7 +46,8 @@ async def test_listing_and_editing(album: Album, run: Run) -> None:
     [face_id, _] = await album.face_ids(photo_id)
     listed = json.loads(await run("list", "--json"))
     assert [p["person_id"] for p in listed] == [a, b]
-    await run("rename", a, "Anna")
+    assert "Anna" in await run("rename", a, "Anna")
+    assert "Anna" in await run("show", a)
     assert "Anna" in await run("list")
     assert json.loads(await run("show", a, "--json"))["display_name"] == "Anna"
     event = json.loads(await run("merge", a, b, "--json"))

@@ -99,7 +99,7 @@ def test_scrub_and_heal(photo: Path) -> None:
     assert str(photo) in run("library", "damaged")
     assert answer("library", "heal", str(photo))["path"] == str(photo)
     assert photo.read_bytes() == b"a photo"
-    assert run("library", "damaged") == ""
+    assert run("library", "damaged") == "none that is known\n"
     assert runner.invoke(cli.app, ["library", "heal", str(photo)]).exit_code == 4
 
 

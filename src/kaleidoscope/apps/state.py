@@ -65,15 +65,20 @@ def only_one() -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            other = last()
-            raise Conflict(
-                f"Kaleidoscope already runs in {data_dir()}"
-                + (f" (process {other.pid}, {other.api_url})" if other else ""),
-                hint="`kaleidoscope down` stops it; KALEIDOSCOPE_DATA_DIR chooses another folder",
-            ) from None
+            raise taken() from None
         yield
     finally:
         os.close(descriptor)
+
+
+def taken() -> Conflict:
+    """The error that tells of the supervisor that is here already."""
+    other = last()
+    return Conflict(
+        f"Kaleidoscope already runs in {data_dir()}"
+        + (f" (process {other.pid}, {other.api_url})" if other else ""),
+        hint="`kaleidoscope down` stops it; KALEIDOSCOPE_DATA_DIR chooses another folder",
+    )
 
 
 def is_held() -> bool:

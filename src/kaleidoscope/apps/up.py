@@ -100,8 +100,11 @@ def _stop_left_database() -> bool:
 def start_detached(wishes: Wishes, *, end_with_us: bool = False) -> state.Up:
     """Start `kaleidoscope up` in the background and wait until it is ready.
 
-    Its console goes to `logs/up.log`. `end_with_us`: it ends when this process does.
+    Its console goes to `logs/up.log`. Raises `Conflict` where one runs.
+    `end_with_us`: it ends when this process does.
     """
+    if state.is_held():
+        raise state.taken()
     arguments = ["up", *(["--port", str(wishes.port)] if wishes.port else [])]
     env = {**os.environ, **({PARENT: str(os.getpid())} if end_with_us else {})}
     log = state.log_dir() / "up.log"
@@ -121,8 +124,9 @@ def start_detached(wishes: Wishes, *, end_with_us: bool = False) -> state.Up:
         if process.poll() is not None:
             lines = log.read_text(errors="replace").strip().splitlines()
             errors = [line for line in lines if "error" in line] or lines[-1:]
+            reason = errors[-1].removeprefix("error: ") if errors else "no reason given"
             raise Unavailable(
-                f"Kaleidoscope does not start: {errors[-1] if errors else 'no reason given'}",
+                f"Kaleidoscope does not start: {reason}",
                 hint=f"see {log}",
             )
         time.sleep(0.05)

@@ -259,15 +259,13 @@ def list_jobs(
     if json:
         emit([job.model_dump(mode="json", by_alias=True) for job in jobs], json=True)
         return
-    table = Table(box=None, header_style="dim")
-    for column in ("job", "ordered", "status", "done", "folder"):
-        table.add_column(column, overflow="fold", no_wrap=column != "folder")
-    for job in jobs:
-        done = f"{job.processed + job.failed}/{job.photos}"
+    for job in jobs:  # a table would leave no room for the folder
+        done = f"{job.processed + job.failed}/{job.photos} done"
         when = f"{job.created_at.astimezone():%Y-%m-%d %H:%M}"
         named = f" ({job.job_name})" if job.job_name else ""
-        table.add_row(str(job.job_id), when, job.status, done, escape(job.path + named))
-    Console().print(table if jobs else "no folder was ever taken in here")
+        typer.echo(f"{job.job_id}  {when}  {job.status:<9}  {done:>13}  {job.path}{named}")
+    if not jobs:
+        typer.echo("no folder was ever taken in here")
 
 
 @app.command()

@@ -17,10 +17,15 @@ def _redact(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typ
     return {k: "…" if any(s in k.lower() for s in _SECRET) else v for k, v in event.items()}
 
 
-def configure(service: str) -> None:
-    """Set up logging for this process; every line carries the service's name. Logs go to stderr."""
+def configure(service: str, *, calm: bool = False) -> None:
+    """Set up logging for this process; every line carries the service's name. Logs go to stderr.
+
+    `calm`: what merely goes well is left out, unless DEBUG is asked for. A person reads the answer.
+    """
     settings = load(KernelSettings)
     level = logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO)
+    if calm and level == logging.INFO:
+        level = logging.WARNING
     logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr, force=True)
     renderer: structlog.typing.Processor
     if settings.log_format == "json":

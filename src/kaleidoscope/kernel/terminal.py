@@ -42,7 +42,7 @@ console = Console(stderr=True)
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work; what a user can act on ends it as `fail` says."""
     if not structlog.is_configured():
-        log.configure("command")
+        log.configure("command", calm=True)
     try:
         return asyncio.run(work)
     except KaleidoscopeError as error:

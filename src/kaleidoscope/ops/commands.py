@@ -64,6 +64,8 @@ def _show(overview: Overview) -> None:
             f"[{one.colour}]● {one.service_name}[/]", one.status, ago, one.current_task
         )
     out.print(services if overview.services else "no service was ever started here")
+    if overview.services and all(one.current_task == "stopped" for one in overview.services):
+        out.print("[yellow]nothing runs:[/] `kaleidoscope up --detach` starts it")
     photos = ", ".join(f"{n} {name}" for name, n in overview.photos.items() if n) or "none"
     out.print(f"\n[bold]photos[/]        {photos}")
     waiting = ", ".join(f"{q.waiting} {q.topic} ({q.group})" for q in overview.queue if q.waiting)

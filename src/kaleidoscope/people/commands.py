@@ -14,7 +14,7 @@ from rich.table import Table
 from kaleidoscope.kernel.terminal import console, emit, open_database, run
 from kaleidoscope.people import jobs, service
 from kaleidoscope.people.rules.quality import Share
-from kaleidoscope.people.schemas import PersonLine
+from kaleidoscope.people.schemas import PersonLine, PersonView
 from kaleidoscope.people.service import Consolidated, Event, Quality
 
 app = typer.Typer(no_args_is_help=True, help="People: list, show, name, merge, split, undo.")
@@ -53,11 +53,12 @@ def list_(
 def show(person: PersonArgument, json: AsJson = False) -> None:
     """One person with example photos; a merged id shows who it was merged into."""
 
-    async def work() -> object:
+    async def work() -> PersonView:
         async with open_database() as db, db.transaction() as session:
             return await service.person(session, person)
 
-    emit(run(work()), json)
+    found = run(work())
+    emit(found, json=True) if json else _show(found)
 
 
 @app.command()
@@ -103,7 +104,7 @@ def rename(
         async with open_database() as db, db.transaction() as session:
             return await service.rename(session, person, name)
 
-    _tell(run(work()), json)
+    _tell(run(work()), json, f": {name.strip()}" if name.strip() else ": no name any more")
 
 
 @app.command()
@@ -364,12 +365,21 @@ def reindex(json: AsJson = False) -> None:
     emit(run(work()), json)
 
 
-def _tell(event: Event, json: bool) -> None:
+def _show(person: PersonView) -> None:
+    emit(f"person {person.person_id}: {person.display_name or 'no name yet'}")
+    emit(f"{person.faces} faces in {person.photos} photos, since {_when(person.created_at)}")
+    if person.merged_from:
+        emit(f"merged from {', '.join(map(str, person.merged_from))}")
+    for path in person.example_photos:
+        emit(f"  {path}")
+
+
+def _tell(event: Event, json: bool, remark: str = "") -> None:
     if json:
         return emit(event, json=True)
     person = f" → person {event.person_id}" if event.person_id is not None else ""
     moved = f", {event.faces_moved} faces moved" if event.faces_moved else ""
-    emit(f"event {event.event_id}: {event.kind}{person}{moved}")
+    emit(f"event {event.event_id}: {event.kind}{person}{moved}{remark}")
     return console.print(f"[dim]`kaleidoscope people undo {event.event_id}` takes it back[/]")
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import SettingsError
-from kaleidoscope.kernel.settings import load
+from kaleidoscope.kernel.settings import config_file, load
 from kaleidoscope.kernel.terminal import bytes_bar, console, emit, open_database, run
 from kaleidoscope.library import service as library
 from kaleidoscope.library.settings import BackupSettings
@@ -40,23 +40,23 @@ def back_up(
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Copy what is not in the backup yet: originals, and the database. Services do that by
-    themselves."""
+    """Copy what is not in the backup yet: originals, and the database; exit code 1 when an
+    original cannot be copied. Services do that by themselves."""
     if dry_run:
         found = run(_status())
         told = f"{found.pending} originals ({_size(found.pending_bytes)}) and the database"
         return emit(found if json else f"would copy {told} to {found.target}", json)
     done = run(_back_up(full, new_target))
-    if json:
-        return emit(done, json=True)
     originals = done["originals"]
-    failed = (
-        f", {originals['failed']} failed (`kaleidoscope photos list`)"
-        if originals["failed"]
-        else ""
-    )
-    emit(f"{originals['copied']} originals copied ({_size(originals['bytes'])}){failed}")
-    return emit(f"the database is copied: {done['database'].get('name') or 'what was new in it'}")
+    failed = originals["failed"]
+    if json:
+        emit(done, json=True)
+    else:
+        emit(f"{originals['copied']} originals copied ({_size(originals['bytes'])})")
+        emit(f"the database is copied: {done['database'].get('name') or 'what was new in it'}")
+        if failed:
+            emit(f"{failed} originals are not copied; the page says why, the next run tries again")
+    raise typer.Exit(1 if failed else 0)
 
 
 @app.command()
@@ -234,7 +234,7 @@ async def _prune(dry_run: bool) -> dict[str, Any]:
 def _show(found: BackupStatus) -> None:
     out = Console(highlight=False, soft_wrap=True)
     if found.target is None:
-        out.print("[yellow]no backup is set up[/]; in kaleidoscope.toml:\n")
+        out.print(f"[yellow]no backup is set up[/]; in {escape(str(config_file()))}:\n")
         out.print(escape('[backup]\ntarget = "/a/folder/on/another/disk"'))
         return
     out.print(f"[bold]target[/]    {escape(found.target)}")

@@ -49,7 +49,8 @@ def list_photos(
 
 @app.command()
 def show(
-    photo: Annotated[str, typer.Argument(help="Its photo_id or its path.")], json: Json = False
+    photo: Annotated[str, typer.Argument(help="Its photo_id, path or file name.")],
+    json: Json = False,
 ) -> None:
     """One photo: what is known of it, and everything that happened to it."""
     run(_show(photo, json))
@@ -58,7 +59,8 @@ def show(
 @app.command()
 def reprocess(
     photos: Annotated[
-        list[str] | None, typer.Argument(help="Their photo_ids or paths.", metavar="[PHOTO]...")
+        list[str] | None,
+        typer.Argument(help="Their photo_ids, paths or file names.", metavar="PHOTO"),
     ] = None,
     status: StatusOption = None,
     everything: Annotated[bool, typer.Option("--all", help="The whole ledger.")] = False,
@@ -74,7 +76,7 @@ def reprocess(
 
 @app.command()
 def curate(
-    photos: Annotated[list[str], typer.Argument(help="Their photo_ids or paths.")],
+    photos: Annotated[list[str], typer.Argument(help="Their photo_ids, paths or file names.")],
     undo: Annotated[bool, typer.Option("--undo", help="Take it back.")] = False,
     json: Json = False,
 ) -> None:
@@ -87,7 +89,7 @@ def curate(
 @app.command()
 def retry(
     what: Annotated[str, typer.Argument(help=f"What again: {', '.join(get_args(Retryable))}.")],
-    photos: Annotated[list[str], typer.Argument(help="Their photo_ids or paths.")],
+    photos: Annotated[list[str], typer.Argument(help="Their photo_ids, paths or file names.")],
     json: Json = False,
 ) -> None:
     """Have something done again in the next round of its pass, however it went before."""
@@ -208,7 +210,7 @@ async def _reprocess(names: list[str], status: Status | None) -> int:
 
 
 async def _ids(session: AsyncSession, names: list[str]) -> list[int]:
-    """The photos that a user names by number or path."""
+    """The photos that a user names by number, path or file name."""
     return [await service.number_of(session, name) for name in names]
 
 

@@ -24,7 +24,8 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 
 @app.command("show")
 def show_dates(
-    photo: Annotated[str, typer.Argument(help="Its photo_id or its path.")], json: Json = False
+    photo: Annotated[str, typer.Argument(help="Its photo_id, path or file name.")],
+    json: Json = False,
 ) -> None:
     """When a photo was taken, what says so, and every other date that something tells."""
 
@@ -84,7 +85,7 @@ def list_cameras(json: Json = False) -> None:
 
 @app.command("set")
 def set_date(
-    photo: Annotated[str, typer.Argument(help="Its photo_id or its path.")],
+    photo: Annotated[str, typer.Argument(help="Its photo_id, path or file name.")],
     date: Annotated[
         str,
         typer.Argument(help="By the clock on the wall there: 1985-07-14, 2024-05-03T14:00+02:00"),

@@ -68,12 +68,13 @@ def damaged(json: Json = False) -> None:
         return emit(found, json=True)
     for photo in found:
         typer.echo(f"{photo.photo_id:>12}  {photo.path}: {photo.error_message}")
-    return None
+    return None if found else emit("none that is known")
 
 
 @app.command()
 def heal(
-    photo: Annotated[str, typer.Argument(help="Its photo_id or its path.")], json: Json = False
+    photo: Annotated[str, typer.Argument(help="Its photo_id, path or file name.")],
+    json: Json = False,
 ) -> None:
     """Put a damaged or missing original back from the backup.
 

@@ -30,6 +30,12 @@ async def by_path(session: AsyncSession, path: str) -> Row[Any] | None:
     return (await session.execute(select(*ASSETS).where(ASSETS.final_path == path))).one_or_none()
 
 
+async def named(session: AsyncSession, filename: str, limit: int) -> Sequence[Row[Any]]:
+    """Assets whose file has this name, wherever it lies, the oldest first."""
+    query = select(*ASSETS).where(ASSETS.filename == filename)
+    return (await session.execute(query.order_by(ASSETS.photo_id).limit(limit))).all()
+
+
 async def page(
     session: AsyncSession, after: int, limit: int, status: str | None, media_type: str | None
 ) -> Sequence[Row[Any]]:

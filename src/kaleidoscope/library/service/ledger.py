@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from kaleidoscope.kernel.errors import NotFound
+from kaleidoscope.kernel.errors import Invalid, NotFound
 from kaleidoscope.kernel.paths import to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.queries import assets
@@ -15,6 +15,8 @@ from kaleidoscope.library.schemas import Attempt, MediaType, Photo, PhotoPage, S
 from kaleidoscope.library.settings import LibrarySettings
 
 NO_STATUS: dict[str, int] = {"READY": 0, "PROCESSING": 0, "PROCESSED": 0, "FAILED": 0}
+NAMESAKES = 5
+"""So many files of one name are listed when it is asked for."""
 
 
 async def get(session: AsyncSession, photo_id: int) -> Photo:
@@ -38,14 +40,27 @@ async def by_path(session: AsyncSession, path: str) -> Photo | None:
 
 
 async def number_of(session: AsyncSession, name: str) -> int:
-    """The photo that a user names by its number or by a path; `NotFound` for an unknown path."""
+    """The photo that a user names by its number, its path, or the name of its file alone.
+
+    Raises `NotFound` for what nobody knows, `Invalid` for a name that several have.
+    """
     if name.isdecimal():
         return int(name)
     path = to_text(Path(name).absolute())
     photo = await by_path(session, path)
-    if photo is None:
-        raise NotFound(f"{path} is not in the ledger", path=path)
-    return photo.photo_id
+    if photo is not None:
+        return photo.photo_id
+    bare = Path(name).name == name
+    found = await assets.named(session, to_text(Path(name)), NAMESAKES + 1) if bare else []
+    if not found:
+        raise NotFound(
+            f"{path} is not in the ledger", hint="`kaleidoscope photos list` has all", path=path
+        )
+    if len(found) > 1:
+        listed = ", ".join(f"{row.photo_id} ({row.final_path})" for row in found[:NAMESAKES])
+        more = ", …" if len(found) > NAMESAKES else ""
+        raise Invalid(f"several files are called {name}", hint=f"name one: {listed}{more}")
+    return int(found[0].photo_id)
 
 
 async def page(

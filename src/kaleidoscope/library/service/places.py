@@ -64,7 +64,11 @@ async def decide(session: AsyncSession, place_id: int, decision: Decision) -> Pl
     """
     place = await rows.hold(session, place_id)
     if place is None:
-        raise NotFound(f"there is no place {place_id}", place_id=place_id)
+        raise NotFound(
+            f"there is no place {place_id}",
+            hint="`kaleidoscope places list` has all",
+            place_id=place_id,
+        )
     if place.frozen_at is None:
         raise Conflict(f"{place.path} is not frozen: there is nothing to decide", path=place.path)
     await rows.decide(session, place_id, decision)

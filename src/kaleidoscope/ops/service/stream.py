@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +63,7 @@ class Pulse:
         self._leaving = leaving
         self._changed = asyncio.Condition()
         self._latest: dict[str, News] = {}
+        self._version = 0
         self._listeners = 0
         self._reading: asyncio.Task[None] | None = None
         self._pause = load(OpsSettings).stream_seconds
@@ -72,10 +73,16 @@ class Pulse:
         """How many listen now."""
         return self._listeners
 
-    async def listen(self) -> AsyncIterator[News]:
+    @property
+    def reads(self) -> bool:
+        """Whether the database is looked at: it is for a moment after the last one has left."""
+        return self._reading is not None and not self._reading.done()
+
+    async def listen(self) -> AsyncGenerator[News, None]:
         """Everything as it is now, then whatever changes, until the process is to end."""
         self._listeners += 1
-        if self._reading is None or self._reading.done():
+        if not self.reads:
+            self._latest.clear()  # nobody has read on since the last one left: it is no news
             self._reading = asyncio.create_task(self._read_on(), name="pulse")
         heard: dict[str, int] = {}
         try:
@@ -100,7 +107,6 @@ class Pulse:
             _Source("errors", errors, self._pause, state_of_errors),
             _Source("figures", figures, 2 * self._pause),
         ]
-        self._latest.clear()
         while self._listeners and not self._leaving():
             for source in sources:
                 try:
@@ -124,9 +130,9 @@ class Pulse:
         source.due = began + max(source.every, min(self.SHARE * took, self.RAREST))
         before = self._latest.get(source.name)
         if before is None or _lasting(before.data) != _lasting(data):
-            version = before.version + 1 if before else 1
+            self._version += 1
             async with self._changed:
-                self._latest[source.name] = News(source.name, data, version)
+                self._latest[source.name] = News(source.name, data, self._version)
                 self._changed.notify_all()
 
 

@@ -41,7 +41,8 @@ def save(sheet: Image.Image, path: Path) -> None:
     try:
         sheet.save(path)
     except (OSError, ValueError) as error:
-        raise Invalid(f"cannot write {path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise Invalid(f"cannot write {path}: {reason}") from error
 
 
 def _tile(cut: Cut, side: int) -> Image.Image:

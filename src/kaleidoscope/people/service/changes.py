@@ -264,7 +264,11 @@ async def _living(session: AsyncSession, person_ids: Sequence[int]) -> dict[int,
     living = await persons.resolve(session, person_ids)
     for person_id in person_ids:
         if person_id not in living:
-            raise NotFound(f"there is no person {person_id}", person_id=person_id)
+            raise NotFound(
+                f"there is no person {person_id}",
+                hint="`kaleidoscope people list` has all",
+                person_id=person_id,
+            )
     return living
 
 

@@ -31,7 +31,15 @@ from kaleidoscope.upkeep.service import databases
 UNFINISHED = "restoring.json"
 """In the data folder while a restore is under way: one that was killed may be taken up again."""
 
-HARMLESS = {UNFINISHED, "kaleidoscope.toml", "backup-staging", "logs", "run", "lost+found"}
+HARMLESS = {
+    UNFINISHED,
+    "kaleidoscope.toml",
+    "backup-staging",
+    "logs",
+    "run",
+    "secrets",
+    "lost+found",
+}
 
 Tell = Callable[[str], None]
 Progress = Callable[[int, int, str], None]
