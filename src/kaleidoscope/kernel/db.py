@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import MetaData, TextClause, text
 from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
@@ -58,6 +59,14 @@ class Database:
             **engine_options,
         )
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        # Never out of the pool: whoever holds a claim still needs a connection to work with.
+        self._claims = create_async_engine(
+            sqlalchemy_url(url),
+            pool_size=pool_size,
+            max_overflow=-1,
+            pool_pre_ping=True,
+            isolation_level="AUTOCOMMIT",
+        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
@@ -65,6 +74,13 @@ class Database:
         async with self._sessions() as session, session.begin():
             yield session
 
+    @asynccontextmanager
+    async def claim(self) -> AsyncIterator[AsyncConnection]:
+        """A connection outside transactions, on which a claim is held while work is done."""
+        async with self._claims.connect() as connection:
+            yield connection
+
     async def close(self) -> None:
         """Give the connections back."""
+        await self._claims.dispose()
         await self.engine.dispose()
