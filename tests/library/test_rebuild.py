@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy import text
 
 from kaleidoscope.kernel.errors import NotFound
 from kaleidoscope.library import service as library
+from kaleidoscope.library.service import Happened
 
 
 async def filed(custodian: Custodian, count: int) -> None:
@@ -94,3 +96,26 @@ async def test_content_that_is_not_what_it_was_is_told_and_left(custodian: Custo
 async def test_no_originals(custodian: Custodian) -> None:
     with pytest.raises(NotFound, match="no originals"):
         await library.rebuild(custodian.db, custodian.work)
+
+
+async def test_a_missing_one_is_found_with_its_time_and_its_error_goes(
+    custodian: Custodian,
+) -> None:
+    custodian.drop("a.jpg", jpeg(1))
+    custodian.drop("b.jpg", jpeg(2))
+    await custodian.sweep()
+    missing = [
+        Happened(photo.photo_id, "missing", "failed", error="the file is gone", permanent=True)
+        for photo in (await custodian.ledger()).values()
+    ]
+    async with custodian.db.transaction() as session:
+        await session.execute(text("UPDATE media_assets SET missing_since = now()"))
+        await library.note(session, missing)
+    moved = files(custodian.originals)[0]
+    os.utime(moved, (1_600_000_000, 1_600_000_000))
+    moved.rename(moved.with_name("elsewhere.jpg"))
+    done = await library.rebuild(custodian.db, custodian.work)
+    assert (done.moved, done.known) == (1, 1)
+    for photo in (await custodian.ledger()).values():
+        assert (photo.missing_since, photo.has_errors) == (None, False)
+        assert photo.modified_at == library.modified_at(Path(photo.path).stat())

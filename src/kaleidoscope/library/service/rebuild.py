@@ -28,6 +28,7 @@ from kaleidoscope.library.service import planning
 from kaleidoscope.library.service.attempts import message
 from kaleidoscope.library.service.custody import alone, resume
 from kaleidoscope.library.service.hashing import settle
+from kaleidoscope.library.service.history import Happened, note
 from kaleidoscope.library.service.receiving import Candidate, Received, Work, parcels, read
 from kaleidoscope.library.settings import LibrarySettings
 
@@ -149,9 +150,13 @@ async def _settle(db: Database, files: Sequence[Received], done: Rebuilt, dry_ru
         done.moved += len(moved)
         done.added += len(added)
         if not dry_run:
-            places = {i: (f.path, _exact(f.path)) for i, f in moved.items()}
+            places = {i: (f.path, _exact(f.path), f.modified_at) for i, f in moved.items()}
             if places:
                 await rows.lies_at(session, places)
+                found = [
+                    Happened(i, "found-again", detail={"to": f.path}) for i, f in moved.items()
+                ]
+                await note(session, found)
             await _add(session, added)
 
 
@@ -173,6 +178,8 @@ async def _touched(
             done.problems.append(Strange(file.path, "its content is not what the ledger says"))
     if same and not dry_run:
         await ledger.refresh(session, {i: _Row(f) for i, f in same.items()})
+        back = [row.photo_id for row in known.values() if row.missing and row.photo_id in same]
+        await note(session, [Happened(photo_id, "found-again") for photo_id in back])
         unhashed = [i for i, f in same.items() if known[f.path].file_hash is None]
         await settle(session, [_hashed(i, same[i]) for i in unhashed])
 
