@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -51,6 +51,14 @@ async def note_read(session: AsyncSession, photo_ids: Sequence[int]) -> None:
     """These were read through now, whatever came of it."""
     await session.execute(
         text("UPDATE media_assets SET scrubbed_at = now() WHERE photo_id = ANY(:ids)"),
+        {"ids": list(photo_ids)},
+    )
+
+
+async def read_soon(session: AsyncSession, photo_ids: Collection[int]) -> None:
+    """These are read through in the next round."""
+    await session.execute(
+        text("UPDATE media_assets SET scrubbed_at = NULL WHERE photo_id = ANY(:ids)"),
         {"ids": list(photo_ids)},
     )
 
