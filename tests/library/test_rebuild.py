@@ -10,6 +10,7 @@ from custodian import Custodian, files, jpeg
 from sqlalchemy import text
 
 from kaleidoscope.kernel.errors import NotFound
+from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service as library
 from kaleidoscope.library.service import Happened
 
@@ -119,3 +120,20 @@ async def test_a_missing_one_is_found_with_its_time_and_its_error_goes(
     for photo in (await custodian.ledger()).values():
         assert (photo.missing_since, photo.has_errors) == (None, False)
         assert photo.modified_at == library.modified_at(Path(photo.path).stat())
+
+
+async def test_what_healing_has_kept_aside_is_no_original(
+    custodian: Custodian, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KALEIDOSCOPE_BACKUP_TARGET", str(folder / "disk"))
+    load.cache_clear()
+    custodian.drop("a.jpg", jpeg(1))
+    await custodian.sweep()
+    await library.copy_pending(custodian.db, await library.use_target(custodian.db))
+    (photo,) = (await custodian.ledger()).values()
+    Path(photo.path).write_bytes(jpeg(1) + b"rot")
+    await library.scrub(custodian.db)
+    assert (await library.heal(custodian.db, photo.photo_id)).kept_aside is not None
+    await forget(custodian)
+    done = await library.rebuild(custodian.db, custodian.work)
+    assert (done.files, done.added, done.problems) == (1, 1, [])

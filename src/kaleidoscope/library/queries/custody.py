@@ -390,7 +390,8 @@ async def relocate(session: AsyncSession, laid: Sequence[Laid]) -> list[int]:
             "UPDATE media_assets a SET final_path = m.target_path, filename = g.name,"
             " path_bytes = g.bytes, missing_since = NULL,"
             # Another file with the content that is known; one that is filed again has no facts.
-            " modified_at = coalesce(CAST(m.facts ->> 'modified_at' AS timestamptz), a.modified_at),"
+            " modified_at = coalesce(CAST(m.facts ->> 'modified_at' AS timestamptz),"
+            "  a.modified_at),"
             " scrubbed_at = CASE WHEN m.kind = 'refile' THEN a.scrubbed_at END"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:names AS text[]),"
             "  CAST(:bytes AS bytea[])) AS g (id, name, bytes)"

@@ -17,6 +17,7 @@ from kaleidoscope.kernel.paths import is_utf8, to_bytes, to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.models import MAX_PATH_BYTES
 from kaleidoscope.library.outside.custody import files_below, look
+from kaleidoscope.library.outside.originals import is_damaged_one
 from kaleidoscope.library.queries import custody as rows
 from kaleidoscope.library.queries import files as ledger
 from kaleidoscope.library.queries import hashes
@@ -78,6 +79,8 @@ async def rebuild(
     done = Rebuilt()
     portion: list[Candidate] = []
     for found in await asyncio.to_thread(lambda: list(files_below(os.fsencode(root)))):
+        if is_damaged_one(found[0]):  # healed since: a photo that is no photo's
+            continue
         portion.append(Candidate(to_text(found[0]), found[1]))
         if len(portion) == AT_ONCE:
             await _take(db, work, portion, done, dry_run)
