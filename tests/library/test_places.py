@@ -16,6 +16,7 @@ from scans import Register, Write
 
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import Conflict, NotFound
+from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service as library
 from kaleidoscope.library.outside import places as disk
 from kaleidoscope.library.queries import places as queries
@@ -389,3 +390,15 @@ async def test_no_pass_blames_photos_for_a_place_that_is_frozen(
     await rows(db, "UPDATE media_assets SET file_hash = lpad(photo_id::text, 64, '0')")
     assert await library.thumbnail_pending(db) == {}
     assert await rows(db, "SELECT FROM media_assets WHERE has_errors") == []
+
+
+async def test_the_originals_are_watched_wherever_they_are(
+    db: Database, take_in: Any, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KALEIDOSCOPE_LIBRARY_ORIGINALS", str(tmp_path / "other disk"))
+    load.cache_clear()
+    await take_in(3, "other disk")
+    await rows(db, "DELETE FROM known_places")
+    await library.watch(db)
+    (place,) = await rows(db, "SELECT path, kind FROM known_places")
+    assert (place.path, place.kind) == (str(tmp_path / "other disk"), "originals")

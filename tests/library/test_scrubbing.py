@@ -135,10 +135,18 @@ async def test_a_file_that_somebody_edited_is_not_rotten(
     assert not (await row(db)).has_errors
 
 
+@pytest.mark.parametrize("originals", ["Storage/Originals", "other disk"])
 async def test_an_original_of_ours_is_rotten_whoever_wrote_to_it(
-    db: Database, asset: tuple[int, Path], data_dir: Path
+    db: Database,
+    asset: tuple[int, Path],
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    originals: str,
 ) -> None:
-    path = data_dir / "Storage" / "Originals" / "a.jpg"
+    if originals == "other disk":
+        monkeypatch.setenv("KALEIDOSCOPE_LIBRARY_ORIGINALS", str(data_dir / originals))
+        load.cache_clear()
+    path = data_dir / originals / "a.jpg"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"edited")
     await rows(db, "UPDATE media_assets SET final_path = :path", path=str(path))

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import Conflict, NotFound
 from kaleidoscope.kernel.paths import to_text
-from kaleidoscope.kernel.settings import data_dir, load
+from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.outside import places as disk
 from kaleidoscope.library.queries import places as rows
 from kaleidoscope.library.queries.places import Place
@@ -232,7 +232,7 @@ async def _freeze(db: Database, place: Place, why: str, *, counted: bool) -> Non
 
 async def _know_more(db: Database) -> None:
     """The inbox's originals, and what is mounted below the places that are known."""
-    originals = to_text(data_dir() / "Storage" / "Originals")
+    originals = to_text(load(LibrarySettings).originals)
     async with db.transaction() as session:
         if await rows.has_files(session, originals):
             await rows.know(session, originals, "originals")

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import Conflict, NotFound, Unavailable
 from kaleidoscope.kernel.paths import to_bytes, to_text
-from kaleidoscope.kernel.settings import data_dir, load
+from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.outside import originals as disk
 from kaleidoscope.library.outside import places as places_on_disk
 from kaleidoscope.library.outside.files import FileProblem, modified_at
@@ -112,7 +112,7 @@ def _examine(content: Content) -> Happened:
 
 
 def _is_ours(path: str) -> bool:
-    return path.startswith(to_text(data_dir() / "Storage") + "/")
+    return path.startswith(to_text(load(LibrarySettings).originals) + "/")
 
 
 async def heal(db: Database, photo_id: int) -> Healed:
