@@ -210,9 +210,10 @@ async def test_what_a_person_puts_right_by_hand_is_right_again(
     assert not (await row(db)).has_errors
 
 
+@pytest.mark.parametrize("of", ["one photo", "all of a cause"])
 @pytest.mark.parametrize("what", ["scrubbed", "missing"])
 async def test_another_look_by_a_persons_word(
-    db: Database, asset: tuple[int, Path], what: str
+    db: Database, asset: tuple[int, Path], what: Any, of: str
 ) -> None:
     """Not only when its turn has come."""
     number, path = asset
@@ -231,7 +232,10 @@ async def test_another_look_by_a_persons_word(
     await library.scrub(db)
     assert (await row(db)).has_errors
     async with db.transaction() as session:
-        assert await library.try_again(session, what, [number]) == 1
+        if of == "one photo":
+            await library.retry(session, number, what)
+        else:
+            assert await library.try_again(session, what, [number]) == 1
     await library.watch(db)
     await library.scrub(db)
     assert not (await row(db)).has_errors
