@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from backups import originals, rows
 from scans import Register, Write, scan
@@ -18,6 +19,7 @@ from kaleidoscope.kernel.settings import load
 from kaleidoscope.kernel.web import create_app
 from kaleidoscope.library import routes
 from kaleidoscope.library import service as library
+from kaleidoscope.library.outside import originals as disk
 
 NOW = timedelta(0)
 TIME = 1_700_000_000.5
@@ -270,3 +272,23 @@ async def test_numbers_that_no_photo_can_have(db: Database, data_dir: Path) -> N
         for query in ("review?after", "corrections?before"):
             answer = await client.get(f"/api/dates/{query}={2**70}")
             assert answer.status_code == 422
+
+
+async def test_a_file_that_is_filed_elsewhere_meanwhile_was_not_read(
+    db: Database, asset: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = disk.content_hash
+
+    def filed_again(path: str) -> str:
+        asset[1].rename(asset[1].with_name("b.jpg"))
+        with psycopg.connect(db.url) as connection:
+            connection.execute(
+                "UPDATE media_assets SET final_path = replace(final_path, 'a.', 'b.')"
+            )
+        return hashed(path)
+
+    monkeypatch.setattr(disk, "content_hash", filed_again)
+    assert await library.scrub(db) == {}
+    assert (await row(db)).scrubbed_at is None
+    monkeypatch.undo()
+    assert await library.scrub(db) == {"read": 1}

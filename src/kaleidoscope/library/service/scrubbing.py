@@ -67,7 +67,7 @@ async def scrub_some(
             progress(1, content.size, content.path)
         read = [event.photo_id for event in events if event.outcome != "skipped"]
         async with db.transaction() as session:
-            await scrubs.note_read(session, [event.photo_id for event in events])
+            await scrubs.note_read(session, portion[: len(events)])
             await note(session, [event for event in events if event.outcome != "skipped"])
         done["read"] += len(read)
         for event in events:
