@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -28,6 +29,12 @@ def test_arrows_point_down() -> None:
 def test_a_room_holds_only_its_furniture(room: str) -> None:
     names = {p.stem for p in (SOURCE / room).iterdir() if not p.name.startswith("__pycache__")}
     assert names <= FURNITURE, f"{room} has {names - FURNITURE}: which file should hold it?"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_door_opens_to_all_that_it_names(room: str) -> None:
+    door = importlib.import_module(f"kaleidoscope.{room}.service")
+    assert [name for name in door.__all__ if not hasattr(door, name)] == []
 
 
 def test_nothing_is_called_utils() -> None:

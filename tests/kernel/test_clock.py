@@ -6,6 +6,8 @@ import asyncio
 from contextlib import suppress
 from datetime import timedelta
 
+from sqlalchemy import text
+
 from kaleidoscope.kernel.clock import ClockJob, now, run_clock, run_once
 from kaleidoscope.kernel.db import Database
 
@@ -39,6 +41,25 @@ async def test_different_jobs_do_not_wait_for_each_other(db: Database) -> None:
         return await run_once(db, ClockJob("inner", timedelta(hours=1), inner))
 
     assert await run_once(db, ClockJob("outer", timedelta(hours=1), outer))
+
+
+async def test_jobs_that_all_begin_at_once_leave_each_other_connections(database_url: str) -> None:
+    """More of them than a process may have connections: a claim takes none of these."""
+    db = Database(database_url, pool_size=2, pool_timeout=2)
+    begun = 0
+
+    async def asks(db: Database) -> None:
+        nonlocal begun
+        begun += 1
+        while begun < 10:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        async with db.transaction() as session:
+            await session.execute(text("SELECT 1"))
+
+    jobs = [ClockJob(f"job {n}", timedelta(hours=1), asks) for n in range(10)]
+    async with asyncio.timeout(20):
+        assert await asyncio.gather(*[run_once(db, job) for job in jobs]) == [True] * 10
+    await db.close()
 
 
 async def test_the_claim_goes_with_a_job_that_fails_or_is_cancelled(db: Database) -> None:

@@ -332,3 +332,17 @@ async def test_killed_between_the_copy_and_its_row(
     after = (target / name).stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert list(originals(target)) == [name]
+
+
+async def test_a_copy_that_another_asset_shares_is_not_taken_for_verified(
+    db: Database, target: Path, take_in: Any
+) -> None:
+    """It was made before and was not read again: its turn to be read comes."""
+    await take_in(a=b"content")
+    await copy(db)
+    await rows(db, "UPDATE backup_copies SET verified_at = verified_at - interval '50 days'")
+    await take_in(b=b"content")
+    assert (await copy(db))["known"] == 1
+    assert await flags(db) == {"a.jpg": True, "b.jpg": True}
+    done = await library.verify_copies(db, await library.use_target(db), timedelta(days=30))
+    assert done["read"] == 1

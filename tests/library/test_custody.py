@@ -16,6 +16,8 @@ from kaleidoscope.kernel.paths import to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service as library
 from kaleidoscope.library.outside import custody as disk
+from kaleidoscope.library.queries import custody as rows
+from kaleidoscope.library.service import planning
 
 
 async def test_a_photo_is_filed_by_its_day(custodian: Custodian) -> None:
@@ -426,3 +428,40 @@ async def test_candidates_and_confidence_are_kept(custodian: Custodian) -> None:
     assert photo.captured_at_confidence == "high"
     told = await custodian.rows("SELECT source FROM capture_candidates ORDER BY source")
     assert [row.source for row in told] == ["exif:DateTimeOriginal", "mtime", "name"]
+
+
+async def test_what_is_found_again_has_the_time_of_the_file_that_was_found(
+    custodian: Custodian,
+) -> None:
+    """Every pass tells by it whether a file is still what was hashed."""
+    custodian.drop("a.jpg", jpeg(1))
+    await custodian.sweep()
+    files(custodian.originals)[0].unlink()
+    custodian.drop("b.jpg", jpeg(1), time=1_600_000_000.0)
+    await custodian.sweep()
+    (photo,) = (await custodian.ledger()).values()
+    assert photo.modified_at == library.modified_at(Path(photo.path).stat())
+
+
+async def test_in_a_restored_library_no_move_goes_on_in_the_old_folder(
+    custodian: Custodian, data_dir: Path
+) -> None:
+    """The other installation may be alive, and its inbox is not ours."""
+    custodian.drop("a.jpg", jpeg(1))
+    custodian.drop("a.jpg.xmp", b"<x:xmpmeta/>")
+    await custodian.sweep()
+    theirs = custodian.drop("b.jpg", jpeg(2))
+    (parcel,) = await library.read(custodian.work, library.parcels(custodian.candidates()))
+    plans, _ = await planning.plan(custodian.db, [parcel], to_text(custodian.inbox))
+    old, new = to_text(data_dir), to_text(data_dir) + " restored"
+    async with custodian.db.transaction() as session:
+        await rows.add(session, plans)
+        await library.relocate(session, old, new)
+    (left,) = await library.resume(custodian.db)
+    assert (left.what, left.kind) == ("left", "vanished")
+    assert theirs.read_bytes() == jpeg(2) and len(files(custodian.originals)) == 2
+    (photo,) = await custodian.rows("SELECT * FROM media_assets")
+    assert photo.final_path.startswith(new + "/") and photo.original_path.startswith(old + "/")
+    async with custodian.db.transaction() as session:
+        (sidecar,) = await rows.companions(session, [photo.photo_id])
+    assert sidecar.target == photo.final_path + ".xmp"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -135,3 +136,17 @@ async def test_the_flag_and_its_time_change_together(
         with pytest.raises(DBAPIError, match=f"is_{flag}"):
             async with db.transaction() as session:
                 await session.execute(text(f"UPDATE media_assets SET is_{flag} = true"))
+
+
+async def test_a_position_of_more_digits_than_a_float_has_is_named(
+    db: Database, write: Write, register: Register
+) -> None:
+    """Any program may write the ledger, and the pass comes to its end all the same."""
+    await register([write("a.jpg", b"a")])
+    exact = '{"lat": 48.858400000000000000001, "lon": 2.29449999999999999999999}'
+    async with db.transaction() as session:
+        await session.execute(
+            text("UPDATE media_assets SET location = CAST(:at AS jsonb)"), {"at": exact}
+        )
+    async with asyncio.timeout(30):
+        assert await library.geocode_pending(db) == {"geocoded": 1}

@@ -202,7 +202,9 @@ async def test_retries_by_route(
     assert (await api.post(url, json={"what": "thumbnailed"})).status_code == 200
     assert (await api.post(url, json={"what": "hashed"})).status_code == 409
     assert (await api.post(url, json={"what": "geocoded"})).status_code == 409  # no position
-    assert (await api.post(url, json={"what": "scrubbed"})).status_code == 422
+    for what in ("filed", "scrubbed", "missing"):
+        assert (await api.post(url, json={"what": what})).status_code == 409  # nothing has failed
+    assert (await api.post(url, json={"what": "curated"})).status_code == 422
     assert (await api.post("/api/photos/5/retry", json={"what": "hashed"})).status_code == 404
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from backups import rows
 from scans import Register, Write
 
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import Conflict, NotFound
+from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service as library
 from kaleidoscope.library.outside import places as disk
+from kaleidoscope.library.queries import places as queries
 from kaleidoscope.library.rules.places import Seen, same_device, too_many, unwell
 from kaleidoscope.library.settings import LibrarySettings
 
@@ -325,3 +328,77 @@ def test_the_device_of_a_path() -> None:
         pytest.skip("this system tells nothing of mounts")
     assert found.endswith(" at /")
     assert disk.device_of(b"/no/such/folder") == found
+
+
+async def test_a_file_that_is_filed_elsewhere_meanwhile_is_not_missing(
+    db: Database, take_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Custody moves files between the look at the ledger and the look at the disk."""
+    folder = await take_in(10)
+    seen = disk.state_of_files
+
+    def filed_again(paths: Sequence[str]) -> list[disk.FileState]:
+        for path in [Path(p) for p in paths]:
+            path.rename(path.with_suffix(".moved"))
+        moved = "UPDATE media_assets SET final_path = replace(final_path, '.jpg', '.moved')"
+        with psycopg.connect(db.url) as connection:
+            connection.execute(moved)
+        return seen(paths)
+
+    monkeypatch.setattr(disk, "state_of_files", filed_again)
+    assert await look(db) == {}
+    assert await missing(db) == [] and (await state(db)).frozen_at is None
+    assert (folder / "1.moved").exists()
+
+
+async def test_filed_elsewhere_after_it_was_missed_it_is_not_missing(
+    db: Database, take_in: Any
+) -> None:
+    folder = await take_in(20)
+    (asset,) = await rows(db, "SELECT photo_id FROM media_assets WHERE filename = '3.jpg'")
+    async with db.transaction() as session:
+        gone = await queries.mark_missing(session, {asset.photo_id: str(folder / "before.jpg")})
+    assert gone == [] and await missing(db) == []
+
+
+async def test_what_was_accepted_once_does_not_open_a_place_that_is_gone_again(
+    db: Database, take_in: Any
+) -> None:
+    folder = await take_in(10)
+    shutil.rmtree(folder)
+    await look(db)
+    await decide(db, "accept-missing")
+    folder = await take_in(10)
+    await look(db)
+    shutil.rmtree(folder)
+    assert "is frozen" in str(await library.guard(db, str(folder)))
+
+
+async def test_no_pass_blames_photos_for_a_place_that_is_frozen(
+    db: Database, write: Write, register: Register, tmp_path: Path
+) -> None:
+    """They wait, without an error, until it is back."""
+    await register([write(f"photos/{n}.jpg", b"%d" % n) for n in range(3)])
+    async with db.transaction() as session:
+        await library.know_place(session, str(tmp_path / "photos"))
+    await look(db)
+    (tmp_path / "photos").rename(tmp_path / "away")
+    await look(db)
+    assert (await state(db)).frozen_at is not None
+    assert await library.hash_pending(db) == {}
+    assert await library.date_assets(db) == {}
+    await rows(db, "UPDATE media_assets SET file_hash = lpad(photo_id::text, 64, '0')")
+    assert await library.thumbnail_pending(db) == {}
+    assert await rows(db, "SELECT FROM media_assets WHERE has_errors") == []
+
+
+async def test_the_originals_are_watched_wherever_they_are(
+    db: Database, take_in: Any, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KALEIDOSCOPE_LIBRARY_ORIGINALS", str(tmp_path / "other disk"))
+    load.cache_clear()
+    await take_in(3, "other disk")
+    await rows(db, "DELETE FROM known_places")
+    await library.watch(db)
+    (place,) = await rows(db, "SELECT path, kind FROM known_places")
+    assert (place.path, place.kind) == (str(tmp_path / "other disk"), "originals")

@@ -11,7 +11,9 @@ from custodian import Custodian, files, jpeg
 from sqlalchemy import text
 
 from kaleidoscope.kernel.errors import NotFound
+from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service as library
+from kaleidoscope.library.service import Happened
 
 
 async def filed(custodian: Custodian, count: int) -> None:
@@ -119,3 +121,43 @@ async def test_content_that_is_not_what_it_was_is_told_and_left(custodian: Custo
 async def test_no_originals(custodian: Custodian) -> None:
     with pytest.raises(NotFound, match="no originals"):
         await library.rebuild(custodian.db, custodian.work)
+
+
+async def test_a_missing_one_is_found_with_its_time_and_its_error_goes(
+    custodian: Custodian,
+) -> None:
+    custodian.drop("a.jpg", jpeg(1))
+    custodian.drop("b.jpg", jpeg(2))
+    await custodian.sweep()
+    missing = [
+        Happened(photo.photo_id, "missing", "failed", error="the file is gone", permanent=True)
+        for photo in (await custodian.ledger()).values()
+    ]
+    async with custodian.db.transaction() as session:
+        await session.execute(text("UPDATE media_assets SET missing_since = now()"))
+        await library.note(session, missing)
+    moved = files(custodian.originals)[0]
+    os.utime(moved, (1_600_000_000, 1_600_000_000))
+    moved.rename(moved.with_name("elsewhere.jpg"))
+    done = await library.rebuild(custodian.db, custodian.work)
+    assert (done.moved, done.known) == (1, 1)
+    for photo in (await custodian.ledger()).values():
+        assert (photo.missing_since, photo.has_errors) == (None, False)
+        assert photo.modified_at == library.modified_at(Path(photo.path).stat())
+
+
+async def test_what_healing_has_kept_aside_is_no_original(
+    custodian: Custodian, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KALEIDOSCOPE_BACKUP_TARGET", str(folder / "disk"))
+    load.cache_clear()
+    custodian.drop("a.jpg", jpeg(1))
+    await custodian.sweep()
+    await library.copy_pending(custodian.db, await library.use_target(custodian.db))
+    (photo,) = (await custodian.ledger()).values()
+    Path(photo.path).write_bytes(jpeg(1) + b"rot")
+    await library.scrub(custodian.db)
+    assert (await library.heal(custodian.db, photo.photo_id)).kept_aside is not None
+    await forget(custodian)
+    done = await library.rebuild(custodian.db, custodian.work)
+    assert (done.files, done.added, done.problems) == (1, 1, [])

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from backups import originals, rows
-from scans import Register, Write
+from scans import Register, Write, scan
 
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import Conflict, NotFound, Unavailable
@@ -18,6 +19,7 @@ from kaleidoscope.kernel.settings import load
 from kaleidoscope.kernel.web import create_app
 from kaleidoscope.library import routes
 from kaleidoscope.library import service as library
+from kaleidoscope.library.outside import originals as disk
 
 NOW = timedelta(0)
 TIME = 1_700_000_000.5
@@ -135,10 +137,18 @@ async def test_a_file_that_somebody_edited_is_not_rotten(
     assert not (await row(db)).has_errors
 
 
+@pytest.mark.parametrize("originals", ["Storage/Originals", "other disk"])
 async def test_an_original_of_ours_is_rotten_whoever_wrote_to_it(
-    db: Database, asset: tuple[int, Path], data_dir: Path
+    db: Database,
+    asset: tuple[int, Path],
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    originals: str,
 ) -> None:
-    path = data_dir / "Storage" / "Originals" / "a.jpg"
+    if originals == "other disk":
+        monkeypatch.setenv("KALEIDOSCOPE_LIBRARY_ORIGINALS", str(data_dir / originals))
+        load.cache_clear()
+    path = data_dir / originals / "a.jpg"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"edited")
     await rows(db, "UPDATE media_assets SET final_path = :path", path=str(path))
@@ -188,3 +198,97 @@ async def test_over_http(db: Database, asset: tuple[int, Path]) -> None:
         said = await client.post(decision, json={"decision": "accept-missing"})
         assert said.json()["decision"] == "accept-missing"
         assert (await client.post(decision, json={"decision": "no"})).status_code == 422
+
+
+async def test_what_a_person_puts_right_by_hand_is_right_again(
+    db: Database, asset: tuple[int, Path], register: Register
+) -> None:
+    rot(asset[1])
+    await scrub(db)
+    asset[1].write_bytes(b"what was taken in")
+    await register([scan(asset[1])])
+    assert (await row(db)).has_errors  # until it has been read
+    assert await library.scrub(db) == {"read": 1}
+    assert not (await row(db)).has_errors
+
+
+@pytest.mark.parametrize("of", ["one photo", "all of a cause"])
+@pytest.mark.parametrize("what", ["scrubbed", "missing"])
+async def test_another_look_by_a_persons_word(
+    db: Database, asset: tuple[int, Path], what: Any, of: str
+) -> None:
+    """Not only when its turn has come."""
+    number, path = asset
+    async with db.transaction() as session:
+        await library.know_place(session, str(path.parent))
+    if what == "scrubbed":
+        rot(path)
+        await scrub(db)
+        rot(path)
+    else:
+        path.rename(path.with_suffix(".away"))
+        await library.watch(db)
+        path.with_suffix(".away").rename(path)
+    assert (await row(db)).has_errors
+    await library.watch(db)
+    await library.scrub(db)
+    assert (await row(db)).has_errors
+    async with db.transaction() as session:
+        if of == "one photo":
+            await library.retry(session, number, what)
+        else:
+            assert await library.try_again(session, what, [number]) == 1
+    await library.watch(db)
+    await library.scrub(db)
+    assert not (await row(db)).has_errors
+
+
+async def test_nothing_is_put_into_a_place_that_is_frozen(
+    db: Database, asset: tuple[int, Path]
+) -> None:
+    """It would fill the folder that a disk is mounted at."""
+    rot(asset[1])
+    await scrub(db)
+    await rows(
+        db,
+        "INSERT INTO known_places (path, kind, frozen_at, frozen_because)"
+        " VALUES (:path, 'folder', now(), 'it is empty')",
+        path=str(asset[1].parent),
+    )
+    asset[1].unlink()
+    with pytest.raises(Conflict, match="frozen"):
+        await library.heal(db, asset[0])
+    assert not asset[1].exists()
+
+
+async def test_numbers_that_no_photo_can_have(db: Database, data_dir: Path) -> None:
+    app = create_app("test", [routes.router])
+    app.state.db = db
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        for path in ("photos/{}/heal", "places/{}/decision"):
+            answer = await client.post(f"/api/{path.format(2**70)}", json={"decision": "wait"})
+            assert answer.status_code == 422
+        for query in ("review?after", "corrections?before"):
+            answer = await client.get(f"/api/dates/{query}={2**70}")
+            assert answer.status_code == 422
+
+
+async def test_a_file_that_is_filed_elsewhere_meanwhile_was_not_read(
+    db: Database, asset: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = disk.content_hash
+
+    def filed_again(path: str) -> str:
+        asset[1].rename(asset[1].with_name("b.jpg"))
+        with psycopg.connect(db.url) as connection:
+            connection.execute(
+                "UPDATE media_assets SET final_path = replace(final_path, 'a.', 'b.')"
+            )
+        return hashed(path)
+
+    monkeypatch.setattr(disk, "content_hash", filed_again)
+    assert await library.scrub(db) == {}
+    assert (await row(db)).scrubbed_at is None
+    monkeypatch.undo()
+    assert await library.scrub(db) == {"read": 1}

@@ -274,8 +274,12 @@ async def test_a_flipped_byte_in_the_databases_copy_is_found(home: Household) ->
     with pytest.raises(StoreProblem, match=r"base\.tar\.gz is damaged"):
         await restore(home, home.folder / "other")
     home.set(DATA_DIR=str(home.data))
+    async with home.db.transaction() as session:
+        (alarm,) = await service.alarms(session)
+    assert alarm.status == "WARNING" and base in alarm.text
     drilled = await service.drill(home.db)
     assert drilled.colour == "red" and "is damaged" in str(drilled.cause)
+    await service.copy_database(home.db)
     async with home.db.transaction() as session:
         (alarm,) = await service.alarms(session)
     assert alarm.status == "ERROR" and "drill is red" in alarm.text
@@ -407,6 +411,38 @@ async def test_a_backup_that_fails_is_told(home: Household) -> None:
     assert alarm.status == "WARNING" and "the backup fails (originals)" in alarm.text
     status = await service.status(home.db)
     assert status.pending == 1 and status.runs[0].error is not None
+
+
+async def test_a_backup_that_never_comes_to_its_end_is_told(home: Household) -> None:
+    """Killed each time: there is no run that failed."""
+    await service.copy_database(home.db)
+    async with home.db.transaction() as session:
+        assert await service.alarms(session) == []
+    await home.rows(
+        "WITH good AS (UPDATE backup_runs SET started_at = started_at - interval '3 days')"
+        " INSERT INTO backup_runs (kind, target) VALUES ('database', 'there')"
+    )
+    async with home.db.transaction() as session:
+        (alarm,) = await service.alarms(session)
+    assert alarm.status == "WARNING" and "overdue" in alarm.text
+
+
+async def test_a_bad_sector_under_a_copy_hinders_no_other(home: Household) -> None:
+    """Neither when they are read back, nor when everything is restored."""
+    await home.take_in("photos/a.jpg", "photos/b.jpg", "photos/c.jpg")
+    await service.back_up(home.db)
+    for path in home.disk.glob("originals/*/*/b.*"):
+        path.unlink()
+        path.symlink_to("/proc/self/mem")  # which nobody can read: an error of input and output
+    restored, _ = await restore(home, home.folder / "other")
+    assert restored.there == 3
+    shutil.rmtree(home.photos)
+    restored, _ = await restore(home, home.folder / "another")
+    assert (restored.restored, len(restored.failed)) == (2, 1)
+    assert sorted(p.name for p in home.photos.iterdir()) == ["a.jpg", "c.jpg"]
+    home.set(DATA_DIR=str(home.data))
+    done = await service.verify(home.db)
+    assert (done["read"], len(done["damaged"])) == (3, 1)
 
 
 async def test_without_a_target_the_clock_does_nothing(home: Household) -> None:

@@ -87,8 +87,7 @@ async def run_job(db: Database, transport: Transport, job_id: UUID) -> None:
 @asynccontextmanager
 async def _alone(db: Database, job_id: UUID) -> AsyncIterator[None]:
     """Be the only one who scans this job. The claim goes with the process that dies."""
-    async with db.engine.connect() as connection:
-        connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
+    async with db.claim() as connection:
         key = {"job": f"ingest:{job_id}"}
         lock = text("SELECT pg_try_advisory_lock(hashtextextended(:job, 0))")
         if not (await connection.execute(lock, key)).scalar_one():

@@ -56,8 +56,7 @@ async def run_once(db: Database, job: ClockJob) -> bool:
     The claim is an advisory lock of the session, held on a connection of its own: it goes with
     the process that dies.
     """
-    async with db.engine.connect() as connection:
-        connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
+    async with db.claim() as connection:
         key = {"job": f"clock:{job.name}"}
         lock = text("SELECT pg_try_advisory_lock(hashtextextended(:job, 0))")
         if not (await connection.execute(lock, key)).scalar_one():

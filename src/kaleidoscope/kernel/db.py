@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import MetaData, TextClause, text
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
@@ -67,6 +68,14 @@ class Database:
             **engine_options,
         )
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        # Never out of the pool: whoever holds a claim still needs a connection to work with.
+        self._claims = create_async_engine(
+            sqlalchemy_url(url),
+            pool_size=pool_size,
+            max_overflow=-1,
+            pool_pre_ping=True,
+            isolation_level="AUTOCOMMIT",
+        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
@@ -74,6 +83,13 @@ class Database:
         async with self._sessions() as session, session.begin():
             yield session
 
+    @asynccontextmanager
+    async def claim(self) -> AsyncIterator[AsyncConnection]:
+        """A connection outside transactions, on which a claim is held while work is done."""
+        async with self._claims.connect() as connection:
+            yield connection
+
     async def close(self) -> None:
         """Give the connections back."""
+        await self._claims.dispose()
         await self.engine.dispose()

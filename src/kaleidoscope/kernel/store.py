@@ -30,7 +30,10 @@ OF_THE_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 
 
 class StoreProblem(KaleidoscopeError):
-    """The second location cannot be reached, read or written."""
+    """The second location cannot be reached, read or written.
+
+    `fields["unreadable"]`: a part of the disk under one file cannot be read; others may well be.
+    """
 
     code, status, exit_code = "store", 503, 11
 
@@ -182,7 +185,9 @@ class FolderStore(Store):
                 raise
             raise _problem(self.url, name, error) from error
         except OSError as error:
-            raise _problem(self.url, name, error) from error
+            problem = _problem(self.url, name, error)
+            problem.fields["unreadable"] = is_reading and error.errno == errno.EIO
+            raise problem from error
 
 
 class UrlStore(Store):

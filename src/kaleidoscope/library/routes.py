@@ -61,7 +61,7 @@ FOR_EVER, EACH_TIME = "private, max-age=31536000, immutable", "private, no-cache
 @router.get("/photos")
 async def list_photos(
     session: Session,
-    after: Annotated[int, Query(ge=0, description="`next` of the page before.")] = 0,
+    after: Annotated[int, Query(ge=0, lt=2**63, description="`next` of the page before.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     status: Status | None = None,
     media_type: MediaType | None = None,
@@ -98,7 +98,7 @@ async def set_date(photo_id: Id, given: DateGiven, session: Session) -> Correcti
 @router.get("/api/dates/review")
 async def doubtful_dates(
     session: Session,
-    after: Annotated[int, Query(ge=0, description="`next` of the page before.")] = 0,
+    after: Annotated[int, Query(ge=0, lt=2**63, description="`next` of the page before.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> DoubtfulDates:
     """Photos whose date is of low confidence, each with every date that something tells."""
@@ -138,7 +138,9 @@ async def set_zone(asked: ZoneRequest, session: Session) -> Correction:
 @router.get("/api/dates/corrections")
 async def corrections(
     session: Session,
-    before: Annotated[int | None, Query(description="Only corrections before this one.")] = None,
+    before: Annotated[
+        int | None, Query(ge=1, lt=2**63, description="Only corrections before this one.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> list[Correction]:
     """Corrections of dates, the newest first."""
@@ -230,7 +232,7 @@ async def _picture(
 
 
 @router.post("/api/photos/{photo_id}/heal")
-async def heal(photo_id: int, request: Request) -> Healed:
+async def heal(photo_id: Id, request: Request) -> Healed:
     """Put a damaged or missing original back from the backup; the damaged file is kept beside it.
 
     409 for one that is neither, 404 for one without a copy, 503 when the copy is damaged, too.
@@ -245,6 +247,8 @@ async def list_places(session: Session) -> Places:
 
 
 @router.post("/api/places/{place_id}/decision")
-async def decide(place_id: int, said: PlaceDecision, session: Session) -> PlaceView:
+async def decide(
+    place_id: Annotated[int, Path(ge=1, lt=2**63)], said: PlaceDecision, session: Session
+) -> PlaceView:
     """What a person says of a frozen place; acted upon within a minute. 409 unless it is frozen."""
     return await service.decide(session, place_id, said.decision)

@@ -157,7 +157,17 @@ class Curation(CurationWish):
     curated_at: datetime | None
 
 
-Retryable = Literal["recognised", "thumbnailed", "geocoded", "hashed", "dated", "backed-up"]
+Retryable = Literal[
+    "recognised",
+    "thumbnailed",
+    "geocoded",
+    "hashed",
+    "dated",
+    "filed",
+    "backed-up",
+    "scrubbed",
+    "missing",
+]
 
 
 class RetryWish(BaseModel):

@@ -60,7 +60,8 @@ class OpsSettings(Section):
     )
     disks: tuple[Path, ...] = Field(
         default=(),
-        description="Folders beside the data folder whose disks are watched for space.",
+        description="Folders beside the data folder and those of [library] whose disks are watched "
+        "for space, such as the backup's.",
     )
 
     @model_validator(mode="after")

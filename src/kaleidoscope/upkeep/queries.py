@@ -58,6 +58,19 @@ async def is_due(
     return bool(found.scalar_one())
 
 
+async def is_overdue(session: AsyncSession, kind: str, age: timedelta) -> bool:
+    """Whether backups are made, and the last good run of this kind began longer ago than `age`."""
+    found = await session.execute(
+        text(
+            "SELECT coalesce(max(started_at) FILTER (WHERE kind = :kind AND error IS NULL"
+            "  AND finished_at IS NOT NULL), min(started_at)) < now() - CAST(:age AS interval)"
+            " FROM backup_runs"
+        ),
+        {"kind": kind, "age": age},
+    )
+    return bool(found.scalar_one())
+
+
 async def latest(session: AsyncSession, table: Table) -> Sequence[Row[Any]]:
     """The latest run of each kind."""
     rows = await session.execute(

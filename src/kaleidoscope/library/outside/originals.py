@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -11,8 +12,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from kaleidoscope.kernel.paths import to_bytes, to_text
-from kaleidoscope.kernel.store import Store, sync_folder
+from kaleidoscope.kernel.store import Store, StoreProblem, sync_folder
 from kaleidoscope.library.outside.files import CHUNK, EPOCH, FileProblem
+
+_DAMAGED = re.compile(rb"\.damaged-\d{8}-\d{6}$")
+
+
+def is_damaged_one(path: bytes) -> bool:
+    """Whether a file is the damaged one that healing has kept beside an original."""
+    return _DAMAGED.search(path) is not None
 
 
 def read_checked(path: str, file_hash: str) -> Iterator[bytes]:
@@ -125,6 +133,9 @@ def _write_checked(
         raise FileProblem("its copy is gone from the backup") from None
     except OSError as error:
         raise FileProblem(f"it cannot be written: {error.strerror or error}") from None
+    except StoreProblem:
+        draft.unlink(missing_ok=True)
+        raise
     if digest.hexdigest() != file_hash:
         draft.unlink()
         raise FileProblem("its copy in the backup is damaged, too")

@@ -137,12 +137,13 @@ async def plan(
 
 
 async def made(session: AsyncSession, target_id: UUID, hashes: Collection[str]) -> list[int]:
-    """These contents are there and were read back; the photo_ids that are backed up now."""
+    """These contents are there, read back when they were made; whose are backed up now."""
     given = {"target": target_id, "hashes": list(hashes)}
     await session.execute(
         text(
-            "UPDATE backup_copies SET copied_at = coalesce(copied_at, now()), verified_at = now(),"
-            " damaged_since = NULL WHERE target_id = :target AND file_hash = ANY(:hashes)"
+            # One that was made before was not read again: its turn to be verified stays.
+            "UPDATE backup_copies SET copied_at = now(), verified_at = now(), damaged_since = NULL"
+            " WHERE target_id = :target AND file_hash = ANY(:hashes) AND copied_at IS NULL"
         ),
         given,
     )
@@ -291,7 +292,19 @@ async def forget_machine(session: AsyncSession) -> None:
 
 
 async def relocate(session: AsyncSession, old: str, new: str) -> int:
-    """Paths below `old` are below `new` from now on; answers how many assets that were."""
+    """Paths below `old` are below `new` from now on; answers how many assets that were.
+
+    So are custody's moves: one that has not ended would be taken up in the other folder, which may
+    still be another installation's. `original_path` stays what was received.
+    """
+    for column in ("source_path", "target_path", "inbox"):
+        await session.execute(
+            text(
+                f"UPDATE custody_moves SET {column} = :new || substr({column}, length(:old) + 1)"
+                f" WHERE {column} = :old OR starts_with({column}, :old || '/')"
+            ),
+            {"old": old, "new": new},
+        )
     await session.execute(
         text(
             "UPDATE known_places SET path = :new || substr(path, length(:old) + 1), device = NULL"

@@ -364,21 +364,21 @@ async def insert_found(session: AsyncSession, files: Sequence[Found]) -> Sequenc
 async def lies_at(
     session: AsyncSession, paths: Mapping[int, tuple[str, bytes | None, datetime]]
 ) -> None:
-    """Assets whose files lie at these paths from now on, with these times."""
+    """Assets whose files, of these times, lie at these paths from now on."""
     await session.execute(
         sql(
             "UPDATE media_assets a SET final_path = g.path, path_bytes = g.bytes,"
             " filename = regexp_replace(g.path, '^.*/', ''), missing_since = NULL,"
-            " modified_at = g.modified_at"
+            " modified_at = g.modified_at, scrubbed_at = NULL"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:paths AS text[]), CAST(:bytes AS bytea[]),"
-            "  CAST(:times AS timestamptz[])) AS g (id, path, bytes, modified_at)"
-            " WHERE a.photo_id = g.id"
+            "  CAST(:times AS timestamptz[]))"
+            " AS g (id, path, bytes, modified_at) WHERE a.photo_id = g.id"
         ),
         {
             "ids": list(paths),
             "paths": [path for path, _, _ in paths.values()],
             "bytes": [exact for _, exact, _ in paths.values()],
-            "times": [time for _, _, time in paths.values()],
+            "times": [modified for _, _, modified in paths.values()],
         },
     )
 
@@ -388,8 +388,11 @@ async def relocate(session: AsyncSession, laid: Sequence[Laid]) -> list[int]:
     rows = await session.execute(
         sql(
             "UPDATE media_assets a SET final_path = m.target_path, filename = g.name,"
-            " path_bytes = g.bytes, missing_since = NULL, modified_at ="
-            "  coalesce(CAST(m.facts ->> 'modified_at' AS timestamptz), a.modified_at)"
+            " path_bytes = g.bytes, missing_since = NULL,"
+            # Another file with the content that is known; one that is filed again has no facts.
+            " modified_at = coalesce(CAST(m.facts ->> 'modified_at' AS timestamptz),"
+            "  a.modified_at),"
+            " scrubbed_at = CASE WHEN m.kind = 'refile' THEN a.scrubbed_at END"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:names AS text[]),"
             "  CAST(:bytes AS bytea[])) AS g (id, name, bytes)"
             " JOIN custody_moves m ON m.move_id = g.id"

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.db import sql
 from kaleidoscope.library.queries.history import WAITING
+from kaleidoscope.library.queries.places import OUTSIDE_FROZEN
 from kaleidoscope.library.rules.dates import UTC_SOURCES, Candidate, Chosen
 
 
@@ -61,7 +62,7 @@ UNDATED = sql(
     " WHERE captured_at_source IS NULL AND photo_id > :after AND missing_since IS NULL"
     "  AND NOT (media_type = 'video' AND status IN ('READY', 'PROCESSING')"
     "   AND created_at > now() - interval '1 hour')"
-    f"  AND NOT {WAITING.format('dated')} ORDER BY photo_id LIMIT :limit"
+    f"  AND NOT {WAITING.format('dated')} AND {OUTSIDE_FROZEN} ORDER BY photo_id LIMIT :limit"
 )
 
 # A date that stands already without a source was given by whoever wrote the row.

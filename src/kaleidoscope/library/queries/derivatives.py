@@ -9,6 +9,8 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from kaleidoscope.library.queries.places import OUTSIDE_FROZEN
+
 
 @dataclass(frozen=True)
 class Plain:
@@ -54,7 +56,7 @@ async def pending(session: AsyncSession, after: int, limit: int) -> list[Plain]:
         text(
             f"SELECT {COLUMNS} FROM {FROM}"
             " WHERE NOT m.is_thumbnailed AND m.file_hash IS NOT NULL AND m.photo_id > :after"
-            " AND m.missing_since IS NULL"
+            f" AND m.missing_since IS NULL AND {OUTSIDE_FROZEN}"
             " AND (p.what IS NULL OR p.retry_at <= now())"
             " ORDER BY m.photo_id LIMIT :limit"
         ),

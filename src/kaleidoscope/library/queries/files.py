@@ -136,7 +136,10 @@ async def refresh(session: AsyncSession, files: Mapping[int, FileRow]) -> None:
     await session.execute(
         text(
             "UPDATE media_assets m SET modified_at = f.modified_at, sample_hash = f.sample_hash,"
-            " missing_since = NULL"
+            " missing_since = NULL,"
+            # What was damaged may have been put right by hand: that shows when it is read.
+            " scrubbed_at = CASE WHEN NOT EXISTS (SELECT FROM asset_problems p"
+            "  WHERE p.photo_id = m.photo_id AND p.what = 'scrubbed') THEN m.scrubbed_at END"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:times AS timestamptz[]),"
             "  CAST(:samples AS text[])) AS f (id, modified_at, sample_hash)"
             " WHERE m.photo_id = f.id"

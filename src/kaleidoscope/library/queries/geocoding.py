@@ -13,17 +13,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 @dataclass(frozen=True)
 class Somewhere:
-    """An asset with a position."""
+    """An asset with a position. `exact`: as the ledger has it, with more digits than a float."""
 
     photo_id: int
     location: dict[str, float]
+    exact: str
 
 
 async def pending(session: AsyncSession, limit: int) -> list[Somewhere]:
     """Some assets whose position has not been looked up."""
     rows = await session.execute(
         text(
-            "SELECT photo_id, location FROM media_assets"
+            "SELECT photo_id, location, location::text AS exact FROM media_assets"
             " WHERE NOT is_geocoded AND location IS NOT NULL LIMIT :limit"
         ),
         {"limit": limit},
@@ -60,7 +61,7 @@ async def write(
         ),
         {
             "ids": [asset.photo_id for asset, _ in found],
-            "locations": [json.dumps(asset.location) for asset, _ in found],
+            "locations": [asset.exact for asset, _ in found],
             "places": [None if place is None else json.dumps(place) for _, place in found],
             "source": source,
         },

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.db import sql
 from kaleidoscope.library.queries.history import WAITING
+from kaleidoscope.library.queries.places import OUTSIDE_FROZEN
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ async def unhashed(session: AsyncSession, after: int, limit: int) -> list[Unhash
         sql(
             "SELECT photo_id, final_path AS path, size_bytes AS size, modified_at"
             " FROM media_assets m WHERE file_hash IS NULL AND photo_id > :after"
-            f" AND NOT {WAITING.format('hashed')} ORDER BY photo_id LIMIT :limit"
+            f" AND NOT {WAITING.format('hashed')} AND {OUTSIDE_FROZEN}"
+            " ORDER BY photo_id LIMIT :limit"
         ),
         {"after": after, "limit": limit},
     )

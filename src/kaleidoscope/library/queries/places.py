@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -180,6 +180,29 @@ async def count_anew(session: AsyncSession, place_ids: Collection[int]) -> None:
     )
 
 
+async def is_frozen(session: AsyncSession, photo_id: int) -> bool:
+    """Whether an asset lies in a place that is frozen."""
+    found = await session.execute(
+        text(
+            "SELECT EXISTS (SELECT FROM media_assets m WHERE m.photo_id = :id"
+            f" AND NOT {OUTSIDE_FROZEN})"
+        ),
+        {"id": photo_id},
+    )
+    return bool(found.scalar_one())
+
+
+async def look_soon(session: AsyncSession, photo_ids: Collection[int]) -> None:
+    """Have every file of the places that these assets lie in looked for in the next round."""
+    await session.execute(
+        text(
+            "UPDATE known_places p SET counted_at = NULL WHERE EXISTS (SELECT FROM media_assets m"
+            f" WHERE m.photo_id = ANY(:ids) AND {MINE})"
+        ),
+        {"ids": list(photo_ids)},
+    )
+
+
 async def is_due(session: AsyncSession, place_id: int, age: timedelta) -> bool:
     """Whether a place's files were not looked for within `age`."""
     found = await session.execute(
@@ -192,28 +215,46 @@ async def is_due(session: AsyncSession, place_id: int, age: timedelta) -> bool:
     return bool(found.scalar_one())
 
 
-async def mark_missing(session: AsyncSession, photo_ids: Sequence[int]) -> list[int]:
-    """Files are missing since now; answers those that were not before."""
+GIVEN = "unnest(CAST(:ids AS bigint[]), CAST(:paths AS text[])) AS g (id, path)"
+LOOKED_FOR = "m.photo_id = g.id AND m.final_path = g.path"
+"""Only what still lies, by the ledger, where it was looked for: custody moves files meanwhile."""
+
+
+async def still_at(session: AsyncSession, paths: Mapping[int, str]) -> set[int]:
+    """Those of these assets that the ledger has at these paths."""
+    rows = await session.execute(
+        text(f"SELECT m.photo_id FROM media_assets m, {GIVEN} WHERE {LOOKED_FOR}"),
+        _looked_for(paths),
+    )
+    return set(rows.scalars())
+
+
+async def mark_missing(session: AsyncSession, paths: Mapping[int, str]) -> list[int]:
+    """Files are missing since now from these paths; answers those that were not before."""
     rows = await session.execute(
         text(
-            "UPDATE media_assets SET missing_since = now()"
-            " WHERE photo_id = ANY(:ids) AND missing_since IS NULL RETURNING photo_id"
+            f"UPDATE media_assets m SET missing_since = now() FROM {GIVEN}"
+            f" WHERE {LOOKED_FOR} AND m.missing_since IS NULL RETURNING m.photo_id"
         ),
-        {"ids": list(photo_ids)},
+        _looked_for(paths),
     )
     return sorted(rows.scalars())
 
 
-async def mark_found(session: AsyncSession, photo_ids: Sequence[int]) -> list[int]:
-    """Files are there again, to be read through soon; answers those that were missing."""
+async def mark_found(session: AsyncSession, paths: Mapping[int, str]) -> list[int]:
+    """Files are at these paths again, to be read through soon; answers those that were missing."""
     rows = await session.execute(
         text(
-            "UPDATE media_assets SET missing_since = NULL, scrubbed_at = NULL"
-            " WHERE photo_id = ANY(:ids) AND missing_since IS NOT NULL RETURNING photo_id"
+            f"UPDATE media_assets m SET missing_since = NULL, scrubbed_at = NULL FROM {GIVEN}"
+            f" WHERE {LOOKED_FOR} AND m.missing_since IS NOT NULL RETURNING m.photo_id"
         ),
-        {"ids": list(photo_ids)},
+        _looked_for(paths),
     )
     return sorted(rows.scalars())
+
+
+def _looked_for(paths: Mapping[int, str]) -> dict[str, list[int] | list[str]]:
+    return {"ids": list(paths), "paths": list(paths.values())}
 
 
 async def missing_with_content(
@@ -241,7 +282,7 @@ async def move(
             "  WHEN filename = regexp_replace(final_path, '^.*/', '')"
             "  THEN regexp_replace(CAST(:path AS text), '^.*/', '') ELSE filename END,"
             " final_path = :path, path_bytes = :raw, modified_at = :modified,"
-            " missing_since = NULL WHERE photo_id = :id"
+            " missing_since = NULL, scrubbed_at = NULL WHERE photo_id = :id"
         ),
         {"id": photo_id, "path": path, "raw": raw, "modified": modified_at},
     )

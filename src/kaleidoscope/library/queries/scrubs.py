@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -47,10 +47,22 @@ async def due(session: AsyncSession, age: timedelta, limit: int) -> list[Content
     return found
 
 
-async def note_read(session: AsyncSession, photo_ids: Sequence[int]) -> None:
-    """These were read through now, whatever came of it."""
+async def note_read(session: AsyncSession, contents: Sequence[Content]) -> None:
+    """These were read through now, whatever came of it; one that lies elsewhere now was not."""
     await session.execute(
-        text("UPDATE media_assets SET scrubbed_at = now() WHERE photo_id = ANY(:ids)"),
+        text(
+            "UPDATE media_assets m SET scrubbed_at = now()"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:paths AS text[])) AS g (id, path)"
+            " WHERE m.photo_id = g.id AND m.final_path = g.path"
+        ),
+        {"ids": [c.photo_id for c in contents], "paths": [c.path for c in contents]},
+    )
+
+
+async def read_soon(session: AsyncSession, photo_ids: Collection[int]) -> None:
+    """These are read through in the next round."""
+    await session.execute(
+        text("UPDATE media_assets SET scrubbed_at = NULL WHERE photo_id = ANY(:ids)"),
         {"ids": list(photo_ids)},
     )
 

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.errors import Conflict
 from kaleidoscope.library.outside import derivatives as disk
-from kaleidoscope.library.queries import derivatives, geocoding, history
+from kaleidoscope.library.queries import derivatives, geocoding, history, places, scrubs
 from kaleidoscope.library.schemas import Photo, Retryable
 from kaleidoscope.library.service.attempts import reprocess
 from kaleidoscope.library.service.ledger import get
@@ -51,8 +51,20 @@ async def _only_what_failed(session: AsyncSession, photo: Photo, what: str) -> N
         )
 
 
+async def _read_through(session: AsyncSession, photo: Photo, what: str) -> None:
+    await _only_what_failed(session, photo, what)
+    await scrubs.read_soon(session, [photo.photo_id])
+
+
+async def _look_for(session: AsyncSession, photo: Photo, what: str) -> None:
+    await _only_what_failed(session, photo, what)
+    await places.look_soon(session, [photo.photo_id])
+
+
 AGAIN: Mapping[str, Callable[[AsyncSession, Photo, str], Awaitable[None]]] = {
     "recognised": _recognise,
     "thumbnailed": _thumbnail,
     "geocoded": _geocode,
+    "scrubbed": _read_through,
+    "missing": _look_for,
 }

@@ -231,6 +231,10 @@ def _is_right(place: Store, copy: Copy) -> bool:
         return disk.hash_of(place.read(copy.location)) == copy.file_hash
     except FileNotFoundError:
         return False
+    except StoreProblem as problem:
+        if not problem.fields.get("unreadable") or mark_of(place) is None:
+            raise
+        return False  # a bad sector under this one copy, not a disk that is gone
 
 
 def _day(asset: Pending) -> str | None:
@@ -343,6 +347,10 @@ def _put_back(place: Store, original: Original) -> str:
         )
     except FileProblem as problem:
         return str(problem)
+    except StoreProblem as problem:
+        if not problem.fields.get("unreadable"):
+            raise
+        return problem.message  # the others are to come back all the same
     return "restored"
 
 

@@ -86,8 +86,7 @@ class Outcome:
 @asynccontextmanager
 async def alone(db: Database) -> AsyncIterator[None]:
     """Be the only process that moves originals. The claim goes with the process that dies."""
-    async with db.engine.connect() as connection:
-        connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
+    async with db.claim() as connection:
         lock = text("SELECT pg_try_advisory_lock(hashtextextended('library:custody', 0))")
         # Asked again and again: waiting inside the query would hold a snapshot all the time.
         while not (await connection.execute(lock)).scalar_one():  # noqa: ASYNC110

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from kaleidoscope.library.queries import errors
+from kaleidoscope.library.queries import errors, places, scrubs
 from kaleidoscope.library.queries import figures as queries
 from kaleidoscope.library.service import attempts
 
@@ -45,10 +45,15 @@ async def photos_with_errors(
 async def try_again(session: AsyncSession, what: str, photo_ids: Sequence[int]) -> int:
     """Try again what failed of these assets, by a person's word; answers how many.
 
-    Recognition at once and with all its retries, other passes at their next round.
+    Recognition at once and with all its retries, other passes at their next round: what is damaged
+    is read through again, what is missing is looked for.
     """
     if what == "recognised":
         await attempts.reprocess(session, photo_ids)
-    else:
-        await errors.retry_now(session, what, photo_ids)
+        return len(photo_ids)
+    await errors.retry_now(session, what, photo_ids)
+    if what == "scrubbed":
+        await scrubs.read_soon(session, photo_ids)
+    elif what == "missing":
+        await places.look_soon(session, photo_ids)
     return len(photo_ids)

@@ -7,7 +7,7 @@ Nothing here deletes anything, on the disk or in the ledger.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Literal
 
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import Conflict, NotFound
 from kaleidoscope.kernel.paths import to_text
-from kaleidoscope.kernel.settings import data_dir, load
+from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.outside import places as disk
 from kaleidoscope.library.queries import places as rows
 from kaleidoscope.library.queries.places import Place
@@ -110,7 +110,7 @@ async def guard(db: Database, folder: str) -> str | None:
         if not holds and not held:
             continue
         why = await _unwell(db, place)
-        if why is not None and place.decision != "accept-missing":
+        if why is not None and not _is_accepted(place):
             await _freeze(db, place, why, counted=False)
             refusal = f"{place.path} is frozen: {why}" if holds else refusal
     return refusal
@@ -130,7 +130,7 @@ async def count_anew(session: AsyncSession, folder: str) -> None:
 
 
 async def _look_after(db: Database, place: Place) -> dict[str, int]:
-    accepted = place.frozen_at is not None and place.decision == "accept-missing"
+    accepted = _is_accepted(place)
     why = await _unwell(db, place)
     if why is not None and not accepted:
         await _freeze(db, place, why, counted=False)
@@ -149,6 +149,11 @@ async def _look_after(db: Database, place: Place) -> dict[str, int]:
     return await _settle(db, place, gone, back)
 
 
+def _is_accepted(place: Place) -> bool:
+    """Whether a person said so of this freezing; the word on an earlier one is void."""
+    return place.frozen_at is not None and place.decision == "accept-missing"
+
+
 def _age(place: Place) -> timedelta:
     """After what time a place's files are looked for again."""
     usual = timedelta(hours=load(LibrarySettings).presence_hours)
@@ -156,17 +161,17 @@ def _age(place: Place) -> timedelta:
 
 
 async def _settle(
-    db: Database, place: Place, gone: dict[int, str], back: Sequence[int]
+    db: Database, place: Place, gone: Mapping[int, str], back: Mapping[int, str]
 ) -> dict[str, int]:
     """What is gone is missing, what is back is not, and the place is well."""
     missing: list[int] = []
-    for portion in _portions(list(gone)):
+    for portion in _portions(gone):
         async with db.transaction() as session:
             marked = await rows.mark_missing(session, portion)
             await note(session, [_is_missing(i, gone[i]) for i in marked])
         missing += marked
     found: list[int] = []
-    for portion in _portions(list(back)):
+    for portion in _portions(back):
         async with db.transaction() as session:
             marked = await rows.mark_found(session, portion)
             await note(session, [Happened(photo_id, "found-again") for photo_id in marked])
@@ -178,11 +183,12 @@ async def _settle(
     return {"missing": len(missing), "found": len(found)}
 
 
-async def _count(db: Database, place: Place) -> tuple[dict[int, str], list[int], int]:
-    """Files that were there and are gone, each with its path; files that were missing and are
-    there; and how many were there. A file of which the system does not say is not gone."""
+async def _count(db: Database, place: Place) -> tuple[dict[int, str], dict[int, str], int]:
+    """Files that were there and are gone, and that were missing and are there, each with its path;
+    and how many were there. A file of which the system does not say is not gone, nor is one that
+    custody has filed elsewhere meanwhile."""
     gone: dict[int, str] = {}
-    back: list[int] = []
+    back: dict[int, str] = {}
     after = there = 0
     while True:
         async with db.transaction() as session:
@@ -191,12 +197,17 @@ async def _count(db: Database, place: Place) -> tuple[dict[int, str], list[int],
             return gone, back, there
         after = files[-1].photo_id
         states = await asyncio.to_thread(disk.state_of_files, [file.path for file in files])
+        away: dict[int, str] = {}
         for file, state in zip(files, states, strict=True):
             there += not file.missing
             if state == "gone" and not file.missing:
-                gone[file.photo_id] = file.path
+                away[file.photo_id] = file.path
             elif state == "there" and file.missing:
-                back.append(file.photo_id)
+                back[file.photo_id] = file.path
+        if away:
+            async with db.transaction() as session:
+                still = await rows.still_at(session, away)
+            gone |= {photo_id: path for photo_id, path in away.items() if photo_id in still}
 
 
 async def _unwell(db: Database, place: Place) -> str | None:
@@ -225,7 +236,7 @@ async def _freeze(db: Database, place: Place, why: str, *, counted: bool) -> Non
 
 async def _know_more(db: Database) -> None:
     """The inbox's originals, and what is mounted below the places that are known."""
-    originals = to_text(data_dir() / "Storage" / "Originals")
+    originals = to_text(load(LibrarySettings).originals)
     async with db.transaction() as session:
         if await rows.has_files(session, originals):
             await rows.know(session, originals, "originals")
@@ -268,8 +279,9 @@ def _is_missing(photo_id: int, path: str) -> Happened:
     return Happened(photo_id, "missing", "failed", error=error, code="missing", permanent=True)
 
 
-def _portions(ids: list[int]) -> list[list[int]]:
-    return [ids[i : i + AT_ONCE] for i in range(0, len(ids), AT_ONCE)]
+def _portions(paths: Mapping[int, str]) -> list[dict[int, str]]:
+    each = list(paths.items())
+    return [dict(each[i : i + AT_ONCE]) for i in range(0, len(each), AT_ONCE)]
 
 
 def _is_below(path: str, folder: str) -> bool:

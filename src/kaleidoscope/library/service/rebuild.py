@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -18,6 +19,7 @@ from kaleidoscope.kernel.paths import is_utf8, to_bytes, to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.models import MAX_PATH_BYTES
 from kaleidoscope.library.outside.custody import Identity, files_below, look
+from kaleidoscope.library.outside.originals import is_damaged_one
 from kaleidoscope.library.queries import attempts, hashes
 from kaleidoscope.library.queries import custody as rows
 from kaleidoscope.library.queries import files as ledger
@@ -29,6 +31,7 @@ from kaleidoscope.library.service import planning
 from kaleidoscope.library.service.attempts import message, request
 from kaleidoscope.library.service.custody import alone, resume
 from kaleidoscope.library.service.hashing import settle
+from kaleidoscope.library.service.history import Happened, note
 from kaleidoscope.library.service.receiving import Candidate, Received, Work, parcels, read
 from kaleidoscope.library.settings import LibrarySettings
 
@@ -76,11 +79,17 @@ async def rebuild(
     if not dry_run:
         await resume(db)
     done = Rebuilt()
-    found = await asyncio.to_thread(lambda: list(files_below(os.fsencode(root))))
+    found = await asyncio.to_thread(lambda: list(_originals(root)))
     for portion in _portions(found):
         await _take(db, work, portion, done, dry_run)
         told(done)
     return done
+
+
+def _originals(root: Path) -> Iterator[tuple[bytes, Identity]]:
+    """The files of the originals, without what was found damaged: healed since, no photo's."""
+    found = files_below(os.fsencode(root))
+    return (one for one in found if not is_damaged_one(one[0]))
 
 
 def _portions(found: Sequence[tuple[bytes, Identity]]) -> Iterator[list[Candidate]]:
@@ -165,6 +174,10 @@ async def _settle(db: Database, files: Sequence[Received], done: Rebuilt, dry_ru
                 await rows.lies_at(session, places)
                 unended = await attempts.unended(session, list(places))
                 await request(session, unended, anew=True)
+                found_again = [
+                    Happened(i, "found-again", detail={"to": f.path}) for i, f in moved.items()
+                ]
+                await note(session, found_again)
             await _add(session, added)
 
 
@@ -186,6 +199,8 @@ async def _touched(
             done.problems.append(Strange(file.path, "its content is not what the ledger says"))
     if same and not dry_run:
         await ledger.refresh(session, {i: _Row(f) for i, f in same.items()})
+        back = [row.photo_id for row in known.values() if row.missing and row.photo_id in same]
+        await note(session, [Happened(photo_id, "found-again") for photo_id in back])
         unhashed = [i for i, f in same.items() if known[f.path].file_hash is None]
         await settle(session, [_hashed(i, same[i]) for i in unhashed])
 

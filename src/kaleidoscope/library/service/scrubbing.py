@@ -15,11 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import Conflict, NotFound, Unavailable
 from kaleidoscope.kernel.paths import to_bytes, to_text
-from kaleidoscope.kernel.settings import data_dir, load
+from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.outside import originals as disk
 from kaleidoscope.library.outside import places as places_on_disk
 from kaleidoscope.library.outside.files import FileProblem, modified_at
-from kaleidoscope.library.queries import copies, scrubs
+from kaleidoscope.library.queries import copies, places, scrubs
 from kaleidoscope.library.queries.scrubs import Content
 from kaleidoscope.library.schemas import Healed, Photo
 from kaleidoscope.library.service.copies import store
@@ -67,7 +67,7 @@ async def scrub_some(
             progress(1, content.size, content.path)
         read = [event.photo_id for event in events if event.outcome != "skipped"]
         async with db.transaction() as session:
-            await scrubs.note_read(session, [event.photo_id for event in events])
+            await scrubs.note_read(session, portion[: len(events)])
             await note(session, [event for event in events if event.outcome != "skipped"])
         done["read"] += len(read)
         for event in events:
@@ -112,7 +112,7 @@ def _examine(content: Content) -> Happened:
 
 
 def _is_ours(path: str) -> bool:
-    return path.startswith(to_text(data_dir() / "Storage") + "/")
+    return path.startswith(to_text(load(LibrarySettings).originals) + "/")
 
 
 async def heal(db: Database, photo_id: int) -> Healed:
@@ -123,11 +123,18 @@ async def heal(db: Database, photo_id: int) -> Healed:
     async with db.transaction() as session:
         photo = await get(session, photo_id)
         rotten = {content.photo_id for content in await scrubs.damaged(session)}
+        is_frozen = await places.is_frozen(session, photo_id)
         copy = (
             None if photo.file_hash is None else await copies.of_content(session, photo.file_hash)
         )
     if photo_id not in rotten and photo.missing_since is None:
         raise Conflict(f"photo {photo_id} is neither damaged nor missing", photo_id=photo_id)
+    if is_frozen:
+        raise Conflict(
+            f"{photo.path} lies in a place that is frozen: is its disk not mounted?",
+            hint="mount it, or say that what is gone is gone: `kaleidoscope places decide`",
+            photo_id=photo_id,
+        )
     if copy is None or photo.file_hash is None:
         raise NotFound(f"photo {photo_id} has no copy in the backup", photo_id=photo_id)
     place = await asyncio.to_thread(store)

@@ -65,7 +65,7 @@ async def disks(session: AsyncSession) -> list[Disk]:
 
 async def measure_disks(db: Database) -> int:
     """Note how full the disks are; answers how many there are."""
-    folders = [data_dir(), *load(OpsSettings).disks]
+    folders = [data_dir(), *library.folders(), *load(OpsSettings).disks]
     found = await asyncio.to_thread(outside.measure, folders)
     async with db.transaction() as session:
         for space in found:

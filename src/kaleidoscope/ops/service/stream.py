@@ -120,12 +120,11 @@ class Pulse:
         if began < source.due:
             return
         async with self._db.transaction() as session:
-            if source.state is not None:
-                seen = await source.state(session)
-                if seen == source.seen:
-                    return
-                source.seen = seen
+            seen = await source.state(session) if source.state is not None else None
+            if seen is not None and seen == source.seen:
+                return
             data = await source.read(session)
+        source.seen = seen  # not before: what could not be read is read again
         took = time.monotonic() - began
         source.due = began + max(source.every, min(self.SHARE * took, self.RAREST))
         before = self._latest.get(source.name)

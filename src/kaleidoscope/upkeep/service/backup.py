@@ -23,6 +23,7 @@ from kaleidoscope.upkeep.service.runs import noted
 Progress = Callable[[int, int, str], None]
 AGAIN = timedelta(minutes=10)  # after a run that failed
 EVERYTHING = timedelta(0)
+LATE = 2  # times the interval: then a run is overdue
 
 
 def tell_nobody(files: int, size: int, name: str) -> None:
@@ -168,11 +169,17 @@ async def alarms(session: AsyncSession) -> list[Alarm]:
     """A backup that fails or is overdue, and a drill that is red."""
     if not load(BackupSettings).target:
         return []
+    runs = {run.kind: run for run in await queries.latest(session, "backup_runs")}
     found = [
         Alarm("WARNING", f"the backup fails ({run.kind}): {run.error}")
-        for run in await queries.latest(session, "backup_runs")
+        for run in runs.values()
         if run.error is not None
     ]
+    if await queries.is_overdue(session, "database", LATE * _hours()):
+        hint = "`kaleidoscope backup run --full` makes one"
+        found.append(Alarm("WARNING", f"the copy of the database is overdue ({hint})"))
+    if wrong := _damaged_since(runs.get("verify"), runs.get("database")):
+        found.append(Alarm("WARNING", f"the copy of the database is damaged: {', '.join(wrong)}"))
     drill = await queries.last_drill(session)
     if drill is not None and drill.colour == "red":
         found.append(Alarm("ERROR", f"the restore drill is red: {drill.cause}"))
@@ -181,6 +188,16 @@ async def alarms(session: AsyncSession) -> list[Alarm]:
     if totals.get("damaged"):
         found.append(Alarm("WARNING", f"damaged copies in the backup: {totals['damaged']}"))
     return found
+
+
+def _damaged_since(verified: Any, copied: Any) -> list[str]:
+    """Damaged files of the database's copy, as long as no new one has been made."""
+    if verified is None:
+        return []
+    is_new = copied is not None and copied.started_at > verified.started_at
+    if is_new and copied.finished_at is not None and copied.error is None:
+        return []
+    return list(verified.figures.get("damaged_database_files", []))
 
 
 def _hours() -> timedelta:
