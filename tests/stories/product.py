@@ -79,7 +79,7 @@ class Product:
         status: dict[str, Any] = self.call("GET", f"/ingest-status/{job}")
         return status
 
-    def finish(self, job: str, timeout: float = 120) -> dict[str, Any]:
+    def finish(self, job: str, timeout: float = 240) -> dict[str, Any]:
         """Wait for the end of a job, through outages of the API."""
         began = time.monotonic()
         status: dict[str, Any] = {}
@@ -91,11 +91,11 @@ class Product:
             time.sleep(0.1)
         pytest.fail(f"job {job} does not end: {status}\n{self.run('status')}")
 
-    def complete(self, folder: Path, timeout: float = 120) -> dict[str, Any]:
+    def complete(self, folder: Path, timeout: float = 240) -> dict[str, Any]:
         """Take a folder in, to the end, which must be a good one."""
         return self.completed(self.ingest(folder), timeout)
 
-    def completed(self, job: str, timeout: float = 120) -> dict[str, Any]:
+    def completed(self, job: str, timeout: float = 240) -> dict[str, Any]:
         """The last status of a job that must end well."""
         status = self.finish(job, timeout)
         assert status["status"] == "COMPLETED", status

@@ -144,7 +144,7 @@ def _scheduler(product: Product) -> dict[str, Any]:
     return dict(found)
 
 
-def _until(true: Callable[[], bool], timeout: float = 90) -> None:
+def _until(true: Callable[[], bool], timeout: float = 240) -> None:
     began = time.monotonic()
     while not true():
         assert time.monotonic() - began < timeout, "it does not come to pass"
