@@ -198,6 +198,7 @@ def test_a_frozen_place_asks_and_is_answered(visit: Opener) -> None:
     expect(page.locator("[data-state]")).to_have_attribute("data-state", "red")
     question.get_by_role("button", name="They are gone").click()
     expect(question).to_contain_text("Mark 81 files as missing?")
+    expect(page.get_by_role("heading", level=1)).not_to_contain_text("safe")
     question.get_by_role("button", name="No", exact=True).click()
     assert decided == []
     question.get_by_role("button", name="It is away: wait").click()
