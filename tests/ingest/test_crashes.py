@@ -9,14 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from workbench import SUBSCRIBED, Workbench, fill
 
 from kaleidoscope.bus.transports.postgres import PostgresTransport
@@ -55,6 +55,9 @@ class DyingDatabase(Database):
             yield session
             self._fuse.step()
         self._fuse.step()
+
+    def claim(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        return self._inner.claim()
 
 
 class DyingTransport:

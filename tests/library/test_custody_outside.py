@@ -10,14 +10,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from pathlib import Path
 from typing import Any
 
 import pytest
 from custodian import Custodian, Here, files, jpeg
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.paths import to_text
@@ -286,6 +292,9 @@ class FailingDatabase(Database):
             if self.left == 0:
                 await session.connection()
                 raise OperationalError("COMMIT", {}, Exception("the server was stopped"))
+
+    def claim(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        return self._inner.claim()
 
 
 @pytest.mark.parametrize("at", range(1, 9))
