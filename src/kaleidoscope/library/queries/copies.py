@@ -8,9 +8,10 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from kaleidoscope.kernel.db import sql
 from kaleidoscope.kernel.paths import to_bytes
 from kaleidoscope.library.queries.places import OUTSIDE_FROZEN
 
@@ -46,25 +47,25 @@ PENDING = (
 async def targets(session: AsyncSession) -> Sequence[Row[Any]]:
     """Every second location there was: target_id, url, is_current."""
     return (
-        await session.execute(text("SELECT target_id, url, is_current FROM backup_targets"))
+        await session.execute(sql("SELECT target_id, url, is_current FROM backup_targets"))
     ).all()
 
 
 async def use_target(session: AsyncSession, target_id: UUID, url: str) -> None:
     """From now on `is_backed_up` speaks of this one."""
     await session.execute(
-        text("UPDATE backup_targets SET is_current = false WHERE target_id <> :id AND is_current"),
+        sql("UPDATE backup_targets SET is_current = false WHERE target_id <> :id AND is_current"),
         {"id": target_id},
     )
     await session.execute(
-        text(
+        sql(
             "INSERT INTO backup_targets (target_id, url, is_current) VALUES (:id, :url, true)"
             " ON CONFLICT (target_id) DO UPDATE SET url = excluded.url, is_current = true"
         ),
         {"id": target_id, "url": url},
     )
     await session.execute(
-        text(
+        sql(
             "UPDATE media_assets m SET is_backed_up = c.copied_at IS NOT NULL,"
             " backed_up_at = c.copied_at"
             " FROM media_assets a LEFT JOIN backup_copies c"
@@ -78,7 +79,7 @@ async def use_target(session: AsyncSession, target_id: UUID, url: str) -> None:
 async def pending(session: AsyncSession, after: int, limit: int) -> list[Pending]:
     """The next assets to be copied whose wait after a failure is over, in the order of ids."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT m.photo_id, m.final_path AS path, m.original_name AS name,"
             " m.size_bytes AS size, m.file_hash,"
             " coalesce(m.captured_at, m.modified_at)::date AS day"
@@ -96,7 +97,7 @@ async def count_pending(session: AsyncSession) -> tuple[int, int]:
     """How many assets are still to be copied, and their bytes."""
     row = (
         await session.execute(
-            text(
+            sql(
                 "SELECT count(*), coalesce(sum(m.size_bytes), 0)::bigint"
                 f" FROM media_assets m WHERE {PENDING}"
             )
@@ -119,7 +120,7 @@ async def plan(
         "sizes": [w[2] for w in wanted],
     }
     await session.execute(
-        text(
+        sql(
             "INSERT INTO backup_copies (target_id, file_hash, location, size_bytes)"
             " SELECT :target, * FROM unnest(CAST(:hashes AS text[]), CAST(:locations AS text[]),"
             "  CAST(:sizes AS bigint[])) ON CONFLICT (target_id, file_hash) DO NOTHING"
@@ -127,7 +128,7 @@ async def plan(
         given,
     )
     rows = await session.execute(
-        text(
+        sql(
             "SELECT file_hash, location, size_bytes AS size, copied_at IS NOT NULL AS is_made"
             " FROM backup_copies WHERE target_id = :target AND file_hash = ANY(:hashes)"
         ),
@@ -140,7 +141,7 @@ async def made(session: AsyncSession, target_id: UUID, hashes: Collection[str]) 
     """These contents are there, read back when they were made; whose are backed up now."""
     given = {"target": target_id, "hashes": list(hashes)}
     await session.execute(
-        text(
+        sql(
             # One that was made before was not read again: its turn to be verified stays.
             "UPDATE backup_copies SET copied_at = now(), verified_at = now(), damaged_since = NULL"
             " WHERE target_id = :target AND file_hash = ANY(:hashes) AND copied_at IS NULL"
@@ -148,7 +149,7 @@ async def made(session: AsyncSession, target_id: UUID, hashes: Collection[str]) 
         given,
     )
     rows = await session.execute(
-        text(
+        sql(
             "UPDATE media_assets SET is_backed_up = true, backed_up_at = now()"
             " WHERE file_hash = ANY(:hashes) AND NOT is_backed_up RETURNING photo_id"
         ),
@@ -161,7 +162,7 @@ async def damaged(session: AsyncSession, target_id: UUID, hashes: Collection[str
     """These copies are gone or are something else: to be made anew; whose they were."""
     given = {"target": target_id, "hashes": list(hashes)}
     await session.execute(
-        text(
+        sql(
             "UPDATE backup_copies SET copied_at = NULL, verified_at = NULL,"
             " damaged_since = coalesce(damaged_since, now())"
             " WHERE target_id = :target AND file_hash = ANY(:hashes)"
@@ -169,7 +170,7 @@ async def damaged(session: AsyncSession, target_id: UUID, hashes: Collection[str
         given,
     )
     rows = await session.execute(
-        text(
+        sql(
             "UPDATE media_assets SET is_backed_up = false, backed_up_at = NULL"
             " WHERE file_hash = ANY(:hashes) AND is_backed_up RETURNING photo_id"
         ),
@@ -181,7 +182,7 @@ async def damaged(session: AsyncSession, target_id: UUID, hashes: Collection[str
 async def verified(session: AsyncSession, target_id: UUID, hashes: Collection[str]) -> None:
     """These copies were read back and are what they should be."""
     await session.execute(
-        text(
+        sql(
             "UPDATE backup_copies SET verified_at = now(), damaged_since = NULL"
             " WHERE target_id = :target AND file_hash = ANY(:hashes)"
         ),
@@ -194,7 +195,7 @@ async def to_verify(
 ) -> list[Copy]:
     """Copies that were not read back within `age`, nor since `before`, the longest first."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT file_hash, location, size_bytes AS size, true AS is_made FROM backup_copies"
             " WHERE target_id = :target AND copied_at IS NOT NULL"
             "  AND verified_at <= now() - CAST(:age AS interval) AND verified_at <= :before"
@@ -209,7 +210,7 @@ async def totals(session: AsyncSession, target_id: UUID) -> Row[Any]:
     """copies, bytes, damaged, oldest (verified_at) of a second location."""
     return (
         await session.execute(
-            text(
+            sql(
                 "SELECT count(*) FILTER (WHERE copied_at IS NOT NULL) AS copies,"
                 " coalesce(sum(size_bytes) FILTER (WHERE copied_at IS NOT NULL), 0)::bigint"
                 "  AS bytes,"
@@ -224,7 +225,7 @@ async def totals(session: AsyncSession, target_id: UUID) -> Row[Any]:
 async def of_content(session: AsyncSession, file_hash: str) -> Copy | None:
     """The copy of a content in the current second location."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT c.file_hash, c.location, c.size_bytes AS size, true AS is_made"
             " FROM backup_copies c JOIN backup_targets t USING (target_id)"
             " WHERE t.is_current AND c.file_hash = :hash AND c.copied_at IS NOT NULL"
@@ -238,7 +239,7 @@ async def of_content(session: AsyncSession, file_hash: str) -> Copy | None:
 async def unwanted(session: AsyncSession, target_id: UUID) -> list[Copy]:
     """Copies of contents that no asset has any more."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT c.file_hash, c.location, c.size_bytes AS size,"
             " c.copied_at IS NOT NULL AS is_made"
             " FROM backup_copies c WHERE c.target_id = :target AND NOT EXISTS"
@@ -252,7 +253,7 @@ async def unwanted(session: AsyncSession, target_id: UUID) -> list[Copy]:
 async def forget(session: AsyncSession, target_id: UUID, hashes: Collection[str]) -> None:
     """Copies that were removed."""
     await session.execute(
-        text("DELETE FROM backup_copies WHERE target_id = :target AND file_hash = ANY(:hashes)"),
+        sql("DELETE FROM backup_copies WHERE target_id = :target AND file_hash = ANY(:hashes)"),
         {"target": target_id, "hashes": list(hashes)},
     )
 
@@ -262,7 +263,7 @@ async def inventory(
 ) -> Sequence[Row[Any]]:
     """The next assets with where their copies lie, in the order of ids."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT m.photo_id, m.final_path AS path, m.original_name, m.size_bytes AS size,"
             " m.file_hash, m.modified_at, m.captured_at, m.person_ids,"
             " CASE WHEN c.copied_at IS NOT NULL THEN c.location END AS location"
@@ -278,13 +279,13 @@ async def inventory(
 async def forget_machine(session: AsyncSession) -> None:
     """No thumbnail is there any more, and no disk is the one it was."""
     await session.execute(
-        text(
+        sql(
             "UPDATE media_assets SET is_thumbnailed = false, thumbnailed_at = NULL"
             " WHERE is_thumbnailed"
         )
     )
     await session.execute(
-        text(
+        sql(
             "UPDATE known_places SET device = NULL, counted_at = NULL, frozen_at = NULL,"
             " frozen_because = NULL, decision = NULL, decided_at = NULL"
         )
@@ -299,21 +300,21 @@ async def relocate(session: AsyncSession, old: str, new: str) -> int:
     """
     for column in ("source_path", "target_path", "inbox"):
         await session.execute(
-            text(
+            sql(
                 f"UPDATE custody_moves SET {column} = :new || substr({column}, length(:old) + 1)"
                 f" WHERE {column} = :old OR starts_with({column}, :old || '/')"
             ),
             {"old": old, "new": new},
         )
     await session.execute(
-        text(
+        sql(
             "UPDATE known_places SET path = :new || substr(path, length(:old) + 1), device = NULL"
             " WHERE path = :old OR starts_with(path, :old || '/')"
         ),
         {"old": old, "new": new},
     )
     rows = await session.execute(
-        text(
+        sql(
             "UPDATE media_assets SET final_path = :new || substr(final_path, length(:old) + 1),"
             " path_bytes = CASE WHEN path_bytes IS NOT NULL THEN"
             "  CAST(:raw AS bytea) || substr(path_bytes, octet_length(CAST(:old_raw AS bytea)) + 1)"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.kernel.db import sql
 
 
 async def curate(session: AsyncSession, photo_ids: Sequence[int], curated: bool) -> list[int]:
     """Set or clear the flag and its time together; answers those whose flag was another."""
     rows = await session.execute(
-        text(
+        sql(
             "WITH held AS (SELECT photo_id FROM media_assets"
             "  WHERE photo_id = ANY(:ids) AND is_curated <> :curated"
             "  ORDER BY photo_id FOR NO KEY UPDATE)"

@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from kaleidoscope.kernel.db import sql
 from kaleidoscope.library.queries.places import OUTSIDE_FROZEN
 
 
@@ -53,7 +53,7 @@ FROM = (
 async def pending(session: AsyncSession, after: int, limit: int) -> list[Plain]:
     """The next assets to be thumbnailed, in the order of their ids; failures wait their time."""
     rows = await session.execute(
-        text(
+        sql(
             f"SELECT {COLUMNS} FROM {FROM}"
             " WHERE NOT m.is_thumbnailed AND m.file_hash IS NOT NULL AND m.photo_id > :after"
             f" AND m.missing_since IS NULL AND {OUTSIDE_FROZEN}"
@@ -68,7 +68,7 @@ async def pending(session: AsyncSession, after: int, limit: int) -> list[Plain]:
 async def one(session: AsyncSession, photo_id: int) -> Plain | None:
     """The same of one asset, whether or not it is thumbnailed; None: it has no hash yet."""
     rows = await session.execute(
-        text(f"SELECT {COLUMNS} FROM {FROM} WHERE m.photo_id = :photo AND m.file_hash IS NOT NULL"),
+        sql(f"SELECT {COLUMNS} FROM {FROM} WHERE m.photo_id = :photo AND m.file_hash IS NOT NULL"),
         {"photo": photo_id},
     )
     row = rows.one_or_none()
@@ -81,7 +81,7 @@ async def done(session: AsyncSession, made: Sequence[Made]) -> list[int]:
     One whose content has changed since is left alone.
     """
     rows = await session.execute(
-        text(
+        sql(
             # In the order of the ids, as everybody locks the ledger.
             "WITH held AS (SELECT m.photo_id, g.width, g.height FROM media_assets m"
             "  JOIN unnest(CAST(:ids AS bigint[]), CAST(:hashes AS text[]),"
@@ -105,7 +105,7 @@ async def done(session: AsyncSession, made: Sequence[Made]) -> list[int]:
 async def unknown(session: AsyncSession, hashes: Collection[str]) -> list[str]:
     """Those of these contents that no asset has."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT hash FROM unnest(CAST(:hashes AS text[])) AS g (hash)"
             " WHERE NOT EXISTS (SELECT FROM media_assets m WHERE m.file_hash = g.hash)"
         ),
@@ -117,7 +117,7 @@ async def unknown(session: AsyncSession, hashes: Collection[str]) -> list[str]:
 async def undo(session: AsyncSession, photo_id: int) -> None:
     """This asset is not thumbnailed."""
     await session.execute(
-        text(
+        sql(
             "UPDATE media_assets SET is_thumbnailed = false, thumbnailed_at = NULL"
             " WHERE photo_id = :photo"
         ),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
-PROBLEMS = text("""
+from kaleidoscope.kernel.db import sql
+
+PROBLEMS = sql("""
     SELECT what, error AS message, count(*) AS total, max(failed_at) AS latest_at,
            count(*) FILTER (WHERE retry_at IS NOT NULL) AS retrying,
            (array_agg(photo_id ORDER BY failed_at DESC))[1:6] AS photo_ids
@@ -17,14 +19,14 @@ PROBLEMS = text("""
     LIMIT :limit
 """)
 
-STATE = text("SELECT count(*), max(failed_at), count(retry_at), max(retry_at) FROM asset_problems")
+STATE = sql("SELECT count(*), max(failed_at), count(retry_at), max(retry_at) FROM asset_problems")
 
-WITH_MESSAGES = text("""
+WITH_MESSAGES = sql("""
     SELECT photo_id FROM asset_problems WHERE what = :what AND error = ANY(:messages)
     ORDER BY photo_id
 """)
 
-RETRY_NOW = text("""
+RETRY_NOW = sql("""
     UPDATE asset_problems SET retry_at = now() WHERE what = :what AND photo_id = ANY(:ids)
 """)
 

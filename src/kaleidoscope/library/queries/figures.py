@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
-FIGURES = text("""
+from kaleidoscope.kernel.db import sql
+
+FIGURES = sql("""
     SELECT count(*) AS total,
            count(*) FILTER (WHERE media_type = 'photo') AS photos,
            count(*) FILTER (WHERE media_type = 'video') AS videos,
@@ -26,7 +28,7 @@ FIGURES = text("""
     FROM media_assets
 """)
 
-LATEST = text("""
+LATEST = sql("""
     SELECT photo_id, filename, file_hash, media_type::text, width, height, ingested_at, captured_at,
            is_thumbnailed, has_errors
     FROM media_assets ORDER BY ingested_at DESC, photo_id DESC LIMIT :limit

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from kaleidoscope.kernel.db import sql
 from kaleidoscope.kernel.paths import is_utf8, to_bytes
 
 
@@ -62,7 +62,7 @@ COLUMNS = (
     " media_type::text, attempt_id, missing_since IS NOT NULL AS missing"
 )
 
-INSERT = text(
+INSERT = sql(
     "INSERT INTO media_assets (final_path, original_path, filename, original_name, path_bytes,"
     " size_bytes, modified_at, sample_hash, mime_type, media_type)"
     " SELECT path, path, name, name, bytes, size, modified_at, sample_hash, mime_type,"
@@ -94,7 +94,7 @@ async def insert(session: AsyncSession, files: Sequence[FileRow]) -> dict[str, t
 async def known(session: AsyncSession, paths: Sequence[str]) -> list[Known]:
     """What the ledger has under these paths."""
     rows = await session.execute(
-        text(f"SELECT {COLUMNS} FROM media_assets WHERE final_path = ANY(:paths)"),
+        sql(f"SELECT {COLUMNS} FROM media_assets WHERE final_path = ANY(:paths)"),
         {"paths": list(paths)},
     )
     return [Known(**row._mapping) for row in rows]
@@ -103,7 +103,7 @@ async def known(session: AsyncSession, paths: Sequence[str]) -> list[Known]:
 async def hold(session: AsyncSession, photo_ids: Sequence[int]) -> list[Known]:
     """The same of these rows, which nobody else changes until the transaction ends."""
     rows = await session.execute(
-        text(
+        sql(
             f"SELECT {COLUMNS} FROM media_assets WHERE photo_id = ANY(:ids)"
             " ORDER BY photo_id FOR NO KEY UPDATE"
         ),
@@ -115,7 +115,7 @@ async def hold(session: AsyncSession, photo_ids: Sequence[int]) -> list[Known]:
 async def lookalikes(session: AsyncSession, files: Sequence[Sampled]) -> list[Known]:
     """Assets, themselves no duplicates, with the sample and size of a file of another path."""
     rows = await session.execute(
-        text(
+        sql(
             f"SELECT DISTINCT {COLUMNS} FROM media_assets m"
             " JOIN unnest(CAST(:paths AS text[]), CAST(:samples AS text[]),"
             "  CAST(:sizes AS bigint[])) AS f (path, sample, size)"
@@ -134,7 +134,7 @@ async def lookalikes(session: AsyncSession, files: Sequence[Sampled]) -> list[Kn
 async def refresh(session: AsyncSession, files: Mapping[int, FileRow]) -> None:
     """Size, time and sample of files that are there, with the content they had."""
     await session.execute(
-        text(
+        sql(
             "UPDATE media_assets m SET modified_at = f.modified_at, sample_hash = f.sample_hash,"
             " missing_since = NULL,"
             # What was damaged may have been put right by hand: that shows when it is read.
@@ -155,7 +155,7 @@ async def replace(session: AsyncSession, files: Mapping[int, FileRow]) -> None:
     unless they were shown as a duplicate.
     """
     await session.execute(
-        text(
+        sql(
             "WITH healed AS (DELETE FROM asset_problems WHERE photo_id = ANY(:ids)),"
             " moved AS (DELETE FROM asset_places WHERE photo_id = ANY(:ids))"
             " UPDATE media_assets m SET size_bytes = f.size, modified_at = f.modified_at,"

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.kernel.db import sql
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Somewhere:
 async def pending(session: AsyncSession, limit: int) -> list[Somewhere]:
     """Some assets whose position has not been looked up."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT photo_id, location, location::text AS exact FROM media_assets"
             " WHERE NOT is_geocoded AND location IS NOT NULL LIMIT :limit"
         ),
@@ -42,7 +44,7 @@ async def write(
     One whose position is another one by now is left alone.
     """
     rows = await session.execute(
-        text(
+        sql(
             "WITH given AS (SELECT m.photo_id, g.place FROM media_assets m"
             "   JOIN unnest(CAST(:ids AS bigint[]), CAST(:locations AS jsonb[]),"
             "    CAST(:places AS jsonb[])) AS g (id, location, place) ON m.photo_id = g.id"
@@ -72,7 +74,7 @@ async def write(
 async def one(session: AsyncSession, photo_id: int) -> Row[Any] | None:
     """The place of an asset; None: none has been looked for."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT city, district, region, country, country_code, distance_km, source"
             " FROM asset_places WHERE photo_id = :photo"
         ),
@@ -84,7 +86,7 @@ async def one(session: AsyncSession, photo_id: int) -> Row[Any] | None:
 async def undo(session: AsyncSession, photo_id: int) -> None:
     """This asset's position has not been looked up."""
     await session.execute(
-        text(
+        sql(
             "WITH unnamed AS (DELETE FROM asset_places WHERE photo_id = :photo)"
             " UPDATE media_assets SET is_geocoded = false, geocoded_at = NULL"
             " WHERE photo_id = :photo"

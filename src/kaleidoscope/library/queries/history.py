@@ -7,8 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.kernel.db import sql
 
 
 class Event(Protocol):
@@ -40,7 +42,7 @@ GIVEN = (
 )
 
 # A failure that stands already, with the same words, is counted and not told again.
-INSERT = text(
+INSERT = sql(
     "INSERT INTO asset_events (photo_id, what, outcome, duration_ms, error_code, error, detail)"
     f" SELECT photo_id, what, outcome, duration_ms, error_code, error, detail FROM {GIVEN}"
     " WHERE EXISTS (SELECT FROM media_assets m WHERE m.photo_id = g.photo_id)"
@@ -48,7 +50,7 @@ INSERT = text(
     "   AND p.what = g.what AND p.error = g.error) ORDER BY nth"
 )
 
-OPEN = text(
+OPEN = sql(
     "INSERT INTO asset_problems AS p (photo_id, what, error_code, error, retry_at)"
     " SELECT g.photo_id, what, code, error,"
     "  CASE WHEN NOT permanent THEN now() + CAST(:wait AS interval) END"
@@ -64,7 +66,7 @@ OPEN = text(
     "    CAST(:most AS interval)) END"
 )
 
-CLOSE = text(
+CLOSE = sql(
     "DELETE FROM asset_problems p"
     " USING unnest(CAST(:ids AS bigint[]), CAST(:whats AS text[])) AS g (photo_id, what)"
     " WHERE p.photo_id = g.photo_id AND p.what = g.what"
@@ -122,7 +124,7 @@ async def close_problems(session: AsyncSession, healed: Collection[tuple[int, st
 async def problems(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
     """What is wrong with an asset."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT what, error_code, error, failures, since, failed_at, retry_at"
             " FROM asset_problems WHERE photo_id = :photo ORDER BY since, what"
         ),
@@ -134,7 +136,7 @@ async def problems(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
 async def events(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
     """What was noted of an asset, the oldest first."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT happened_at AS at, what, outcome, duration_ms, error, detail"
             " FROM asset_events WHERE photo_id = :photo ORDER BY event_id"
         ),
@@ -146,7 +148,7 @@ async def events(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
 async def recognitions(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
     """The attempts at an asset that began or ended, the oldest first."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT coalesce(finished_at, started_at, created_at) AS at, 'recognised' AS what,"
             " CASE outcome WHEN 'PROCESSED' THEN 'ok' WHEN 'FAILED' THEN 'failed'"
             "  WHEN 'SUPERSEDED' THEN 'skipped' ELSE 'running' END AS outcome,"
@@ -166,7 +168,7 @@ async def recognitions(session: AsyncSession, photo_id: int) -> Sequence[Row[Any
 async def moves(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
     """The moves of an asset's file by custody, the oldest first."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT planned_at, coalesce(recorded_at, planned_at) AS at,"
             " CASE WHEN kind IN ('duplicate', 'set-aside') THEN 'set-aside' ELSE 'filed' END"
             "  AS what,"
@@ -186,7 +188,7 @@ async def moves(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
 async def due_now(session: AsyncSession, photo_id: int, what: str) -> bool:
     """Let what failed be tried again in the next round; False: it has not failed."""
     rows = await session.execute(
-        text(
+        sql(
             "UPDATE asset_problems SET retry_at = now(), failures = 1"
             " WHERE photo_id = :photo AND what = :what RETURNING 1"
         ),

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.kernel.db import sql
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ async def know(session: AsyncSession, path: str, kind: str) -> bool:
     A mount point is known beside the place that it lies in.
     """
     rows = await session.execute(
-        text(
+        sql(
             "INSERT INTO known_places (path, kind) SELECT :path, :kind"
             " WHERE :kind = 'mount' OR NOT EXISTS (SELECT FROM known_places o"
             "  WHERE o.kind <> 'mount' AND starts_with(:path || '/', rtrim(o.path, '/') || '/'))"
@@ -77,7 +79,7 @@ async def all_places(
 ) -> list[Place]:
     """The known places in the order of their paths."""
     rows = await session.execute(
-        text(
+        sql(
             f"SELECT {COLUMNS} FROM known_places p"
             " WHERE CAST(:ids AS bigint[]) IS NULL OR p.place_id = ANY(:ids) ORDER BY p.path"
         ),
@@ -89,7 +91,7 @@ async def all_places(
 async def hold(session: AsyncSession, place_id: int) -> Place | None:
     """One place, which nobody else changes until the transaction ends."""
     rows = await session.execute(
-        text(f"SELECT {COLUMNS} FROM known_places p WHERE p.place_id = :id FOR UPDATE"),
+        sql(f"SELECT {COLUMNS} FROM known_places p WHERE p.place_id = :id FOR UPDATE"),
         {"id": place_id},
     )
     row = rows.one_or_none()
@@ -99,7 +101,7 @@ async def hold(session: AsyncSession, place_id: int) -> Place | None:
 async def counts(session: AsyncSession) -> dict[int, tuple[int, int]]:
     """How many files of each place are believed there, and how many are missing."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT p.place_id, count(*) FILTER (WHERE m.missing_since IS NULL),"
             " count(*) FILTER (WHERE m.missing_since IS NOT NULL)"
             f" FROM known_places p JOIN media_assets m ON {MINE} GROUP BY p.place_id"
@@ -111,7 +113,7 @@ async def counts(session: AsyncSession) -> dict[int, tuple[int, int]]:
 async def files(session: AsyncSession, place_id: int, after: int, limit: int) -> list[Held]:
     """The next files of a place, in the order of their ids."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT m.photo_id, m.final_path AS path, m.missing_since IS NOT NULL AS missing"
             f" FROM known_places p JOIN media_assets m ON {MINE}"
             " WHERE p.place_id = :place AND m.photo_id > :after ORDER BY m.photo_id LIMIT :limit"
@@ -124,7 +126,7 @@ async def files(session: AsyncSession, place_id: int, after: int, limit: int) ->
 async def has_files(session: AsyncSession, path: str) -> bool:
     """Whether the ledger has files below a folder."""
     found = await session.execute(
-        text(
+        sql(
             "SELECT EXISTS (SELECT FROM media_assets m"
             " WHERE starts_with(m.final_path, rtrim(CAST(:path AS text), '/') || '/'))"
         ),
@@ -139,7 +141,7 @@ async def freeze(session: AsyncSession, place_id: int, because: str, counted: bo
     `counted`: its files were looked for; if not, they will be as soon as it is well.
     """
     await session.execute(
-        text(
+        sql(
             "UPDATE known_places SET frozen_because = :because,"
             " decision = CASE WHEN frozen_at IS NULL THEN NULL ELSE decision END,"
             " decided_at = CASE WHEN frozen_at IS NULL THEN NULL ELSE decided_at END,"
@@ -153,7 +155,7 @@ async def freeze(session: AsyncSession, place_id: int, because: str, counted: bo
 async def thaw(session: AsyncSession, place_id: int, device: str | None, counted: bool) -> None:
     """All is well with a place, on this device."""
     await session.execute(
-        text(
+        sql(
             "UPDATE known_places SET frozen_at = NULL, frozen_because = NULL,"
             " device = coalesce(:device, device), last_seen_at = now(),"
             " counted_at = CASE WHEN :counted THEN now() ELSE counted_at END WHERE place_id = :id"
@@ -165,7 +167,7 @@ async def thaw(session: AsyncSession, place_id: int, device: str | None, counted
 async def decide(session: AsyncSession, place_id: int, decision: str) -> None:
     """What a person said of a frozen place."""
     await session.execute(
-        text(
+        sql(
             "UPDATE known_places SET decision = :decision, decided_at = now() WHERE place_id = :id"
         ),
         {"id": place_id, "decision": decision},
@@ -175,7 +177,7 @@ async def decide(session: AsyncSession, place_id: int, decision: str) -> None:
 async def count_anew(session: AsyncSession, place_ids: Collection[int]) -> None:
     """Have every file of these places looked for in the next round."""
     await session.execute(
-        text("UPDATE known_places SET counted_at = NULL WHERE place_id = ANY(:ids)"),
+        sql("UPDATE known_places SET counted_at = NULL WHERE place_id = ANY(:ids)"),
         {"ids": list(place_ids)},
     )
 
@@ -183,7 +185,7 @@ async def count_anew(session: AsyncSession, place_ids: Collection[int]) -> None:
 async def is_frozen(session: AsyncSession, photo_id: int) -> bool:
     """Whether an asset lies in a place that is frozen."""
     found = await session.execute(
-        text(
+        sql(
             "SELECT EXISTS (SELECT FROM media_assets m WHERE m.photo_id = :id"
             f" AND NOT {OUTSIDE_FROZEN})"
         ),
@@ -195,7 +197,7 @@ async def is_frozen(session: AsyncSession, photo_id: int) -> bool:
 async def look_soon(session: AsyncSession, photo_ids: Collection[int]) -> None:
     """Have every file of the places that these assets lie in looked for in the next round."""
     await session.execute(
-        text(
+        sql(
             "UPDATE known_places p SET counted_at = NULL WHERE EXISTS (SELECT FROM media_assets m"
             f" WHERE m.photo_id = ANY(:ids) AND {MINE})"
         ),
@@ -206,7 +208,7 @@ async def look_soon(session: AsyncSession, photo_ids: Collection[int]) -> None:
 async def is_due(session: AsyncSession, place_id: int, age: timedelta) -> bool:
     """Whether a place's files were not looked for within `age`."""
     found = await session.execute(
-        text(
+        sql(
             "SELECT coalesce(counted_at < now() - CAST(:age AS interval), true)"
             " FROM known_places WHERE place_id = :id"
         ),
@@ -223,7 +225,7 @@ LOOKED_FOR = "m.photo_id = g.id AND m.final_path = g.path"
 async def still_at(session: AsyncSession, paths: Mapping[int, str]) -> set[int]:
     """Those of these assets that the ledger has at these paths."""
     rows = await session.execute(
-        text(f"SELECT m.photo_id FROM media_assets m, {GIVEN} WHERE {LOOKED_FOR}"),
+        sql(f"SELECT m.photo_id FROM media_assets m, {GIVEN} WHERE {LOOKED_FOR}"),
         _looked_for(paths),
     )
     return set(rows.scalars())
@@ -232,7 +234,7 @@ async def still_at(session: AsyncSession, paths: Mapping[int, str]) -> set[int]:
 async def mark_missing(session: AsyncSession, paths: Mapping[int, str]) -> list[int]:
     """Files are missing since now from these paths; answers those that were not before."""
     rows = await session.execute(
-        text(
+        sql(
             f"UPDATE media_assets m SET missing_since = now() FROM {GIVEN}"
             f" WHERE {LOOKED_FOR} AND m.missing_since IS NULL RETURNING m.photo_id"
         ),
@@ -244,7 +246,7 @@ async def mark_missing(session: AsyncSession, paths: Mapping[int, str]) -> list[
 async def mark_found(session: AsyncSession, paths: Mapping[int, str]) -> list[int]:
     """Files are at these paths again, to be read through soon; answers those that were missing."""
     rows = await session.execute(
-        text(
+        sql(
             f"UPDATE media_assets m SET missing_since = NULL, scrubbed_at = NULL FROM {GIVEN}"
             f" WHERE {LOOKED_FOR} AND m.missing_since IS NOT NULL RETURNING m.photo_id"
         ),
@@ -262,7 +264,7 @@ async def missing_with_content(
 ) -> Sequence[Row[Any]]:
     """Missing assets, themselves no duplicates, with these contents, held."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT m.photo_id, m.file_hash, m.final_path AS path, m.status::text, m.attempt_id"
             " FROM media_assets m WHERE m.file_hash = ANY(:hashes) AND m.duplicate_of IS NULL"
             " AND m.missing_since IS NOT NULL ORDER BY m.photo_id FOR NO KEY UPDATE"
@@ -277,7 +279,7 @@ async def move(
 ) -> None:
     """An asset's file lies elsewhere now, and is not missing."""
     await session.execute(
-        text(
+        sql(
             "UPDATE media_assets SET filename = CASE"
             "  WHEN filename = regexp_replace(final_path, '^.*/', '')"
             "  THEN regexp_replace(CAST(:path AS text), '^.*/', '') ELSE filename END,"
@@ -295,7 +297,7 @@ async def reunite(session: AsyncSession, limit: int) -> Sequence[Row[Any]]:
     that is missing now.
     """
     rows = await session.execute(
-        text(
+        sql(
             "SELECT DISTINCT ON (m.photo_id) m.photo_id, d.photo_id AS other,"
             "  m.final_path AS before, d.final_path AS path, m.path_bytes AS raw_before,"
             "  d.path_bytes AS raw, m.modified_at AS modified_before, d.modified_at AS modified_at,"
@@ -310,12 +312,12 @@ async def reunite(session: AsyncSession, limit: int) -> Sequence[Row[Any]]:
     for row in found:
         aside = {"id": row.other, "path": f"/.moving/{row.other}"}  # until the end of this swap
         await session.execute(
-            text("UPDATE media_assets SET final_path = :path WHERE photo_id = :id"), aside
+            sql("UPDATE media_assets SET final_path = :path WHERE photo_id = :id"), aside
         )
         await move(session, row.photo_id, row.path, row.raw, row.modified_at)
         await move(session, row.other, row.before, row.raw_before, row.modified_before)
         await session.execute(
-            text("UPDATE media_assets SET missing_since = :since WHERE photo_id = :id"),
+            sql("UPDATE media_assets SET missing_since = :since WHERE photo_id = :id"),
             {"since": row.missing_since, "id": row.other},
         )
     return found

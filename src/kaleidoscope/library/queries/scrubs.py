@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from kaleidoscope.kernel.db import sql
 from kaleidoscope.library.queries.places import OUTSIDE_FROZEN
 
 
@@ -34,7 +34,7 @@ async def due(session: AsyncSession, age: timedelta, limit: int) -> list[Content
         ("m.scrubbed_at < now() - CAST(:age AS interval)", "m.scrubbed_at"),
     ):
         rows = await session.execute(
-            text(
+            sql(
                 f"SELECT {COLUMNS} FROM media_assets m WHERE m.file_hash IS NOT NULL"
                 f" AND m.missing_since IS NULL AND {condition} AND {OUTSIDE_FROZEN}"
                 f" ORDER BY {order} LIMIT :limit"
@@ -50,7 +50,7 @@ async def due(session: AsyncSession, age: timedelta, limit: int) -> list[Content
 async def note_read(session: AsyncSession, contents: Sequence[Content]) -> None:
     """These were read through now, whatever came of it; one that lies elsewhere now was not."""
     await session.execute(
-        text(
+        sql(
             "UPDATE media_assets m SET scrubbed_at = now()"
             " FROM unnest(CAST(:ids AS bigint[]), CAST(:paths AS text[])) AS g (id, path)"
             " WHERE m.photo_id = g.id AND m.final_path = g.path"
@@ -62,7 +62,7 @@ async def note_read(session: AsyncSession, contents: Sequence[Content]) -> None:
 async def read_soon(session: AsyncSession, photo_ids: Collection[int]) -> None:
     """These are read through in the next round."""
     await session.execute(
-        text("UPDATE media_assets SET scrubbed_at = NULL WHERE photo_id = ANY(:ids)"),
+        sql("UPDATE media_assets SET scrubbed_at = NULL WHERE photo_id = ANY(:ids)"),
         {"ids": list(photo_ids)},
     )
 
@@ -70,7 +70,7 @@ async def read_soon(session: AsyncSession, photo_ids: Collection[int]) -> None:
 async def damaged(session: AsyncSession) -> list[Content]:
     """Originals that are not what was taken in."""
     rows = await session.execute(
-        text(
+        sql(
             f"SELECT {COLUMNS} FROM media_assets m JOIN asset_problems p USING (photo_id)"
             " WHERE p.what = 'scrubbed' ORDER BY m.photo_id"
         )
@@ -81,7 +81,7 @@ async def damaged(session: AsyncSession) -> list[Content]:
 async def count_damaged(session: AsyncSession) -> int:
     """How many originals are not what was taken in."""
     found = await session.execute(
-        text("SELECT count(*) FROM asset_problems WHERE what = 'scrubbed'")
+        sql("SELECT count(*) FROM asset_problems WHERE what = 'scrubbed'")
     )
     return int(found.scalar_one())
 
@@ -89,7 +89,7 @@ async def count_damaged(session: AsyncSession) -> int:
 async def set_healed(session: AsyncSession, photo_id: int) -> None:
     """The file is there, with its content."""
     await session.execute(
-        text(
+        sql(
             "UPDATE media_assets SET missing_since = NULL, scrubbed_at = now() WHERE photo_id = :id"
         ),
         {"id": photo_id},
