@@ -7,9 +7,8 @@ import json as json_module
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-import structlog
 import typer
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
@@ -25,13 +24,12 @@ from rich.progress import (
     TimeElapsedColumn,
     TransferSpeedColumn,
 )
-from sqlalchemy.exc import OperationalError
 
-from kaleidoscope.kernel import log, migrate
-from kaleidoscope.kernel.db import Database
-from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
 from kaleidoscope.kernel.errors import DatabaseError, KaleidoscopeError
 from kaleidoscope.kernel.settings import KernelSettings, data_dir, load
+
+if TYPE_CHECKING:  # what reaches the database is imported where it does: help comes without
+    from kaleidoscope.kernel.db import Database
 
 T = TypeVar("T")
 
@@ -41,6 +39,11 @@ console = Console(stderr=True)
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work; what a user can act on ends it as `fail` says."""
+    import structlog
+    from sqlalchemy.exc import OperationalError
+
+    from kaleidoscope.kernel import log
+
     if not structlog.is_configured():
         log.configure("command", calm=True)
     try:
@@ -68,6 +71,8 @@ async def reach_database() -> AsyncIterator[str]:
 
     The embedded PostgreSQL is started when nobody has, and stopped when nobody uses it any more.
     """
+    from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
+
     url = load(KernelSettings).database_url
     if url:
         yield url
@@ -82,6 +87,9 @@ async def reach_database() -> AsyncIterator[str]:
 @asynccontextmanager
 async def open_database() -> AsyncIterator[Database]:
     """The database of this installation, brought to the revision that the code expects."""
+    from kaleidoscope.kernel import migrate
+    from kaleidoscope.kernel.db import Database
+
     async with reach_database() as url:
         await asyncio.to_thread(migrate.upgrade, url)
         db = Database(url)
