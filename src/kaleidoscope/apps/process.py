@@ -42,9 +42,12 @@ def import_settings() -> None:
         import_module(f"kaleidoscope.{room}.settings")
 
 
-def begin(service: str) -> None:
-    """Start the log of this process, look at its settings, and end with who started it."""
-    log.configure(service)
+def begin(service: str, *, calm: bool = False) -> None:
+    """Start the log of this process, look at its settings, and end with who started it.
+
+    `calm`: its console is for people, who are told otherwise of what goes well.
+    """
+    log.configure(service, calm=calm)
     import_settings()
     load_all()
     # An end by SIGTERM unwinds what is open: uvicorn, too, raises the signal again when it is done.

@@ -115,7 +115,10 @@ class Supervisor:
         began = time.monotonic()
         url: str = load(KernelSettings).database_url
         if not url:
-            self._embedded = EmbeddedPostgres(data_dir() / "postgres")
+            folder = data_dir() / "postgres"
+            if not folder.exists():
+                say(f"the first start: making a database in {data_dir()}")
+            self._embedded = EmbeddedPostgres(folder)
             url = await asyncio.to_thread(self._embedded.start)
             self._tasks.append(asyncio.create_task(self._keep_database(self._embedded)))
         await asyncio.to_thread(migrate.upgrade, url)

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from kaleidoscope.bus import service as bus
 from kaleidoscope.bus.publish import publish
 from kaleidoscope.kernel import clock
-from kaleidoscope.kernel.errors import Conflict, NotFound
+from kaleidoscope.kernel.errors import Conflict
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.events import PhotoProcessed, PhotoToProcess, VideoToRead
 from kaleidoscope.library.ids import PhotoId
@@ -31,6 +31,7 @@ from kaleidoscope.library.schemas import (
     StatusChange,
     StatusChanged,
 )
+from kaleidoscope.library.service.ledger import no_photo
 from kaleidoscope.library.settings import LibrarySettings
 
 log = structlog.get_logger(__name__)
@@ -42,7 +43,7 @@ async def lock(session: AsyncSession, photo_id: int) -> Held:
     """An asset's state, which nobody else changes until the transaction ends; or `NotFound`."""
     held = await attempts.hold(session, photo_id)
     if held is None:
-        raise NotFound(f"there is no photo {photo_id}", photo_id=photo_id)
+        raise no_photo(photo_id)
     return held
 
 

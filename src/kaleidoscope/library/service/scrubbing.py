@@ -136,7 +136,11 @@ async def heal(db: Database, photo_id: int) -> Healed:
             photo_id=photo_id,
         )
     if copy is None or photo.file_hash is None:
-        raise NotFound(f"photo {photo_id} has no copy in the backup", photo_id=photo_id)
+        raise NotFound(
+            f"photo {photo_id} has no copy in the backup",
+            hint="`kaleidoscope backup status` tells where the copies are",
+            photo_id=photo_id,
+        )
     place = await asyncio.to_thread(store)
     try:
         aside = await asyncio.to_thread(

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from kaleidoscope.kernel.errors import NotFound
 from kaleidoscope.library import service as library
 from kaleidoscope.library.schemas import Photo
 from kaleidoscope.ml.catalog import Pack
@@ -81,8 +82,14 @@ async def photo(session: AsyncSession, photo_id: int) -> PhotoView:
 
 
 async def portraits(session: AsyncSession, person_id: int, limit: int) -> list[Portrait]:
-    """A person's best faces, the best first."""
+    """A person's best faces, the best first. Raises `NotFound` for nobody and for no face."""
     faces = await reading.best_faces(session, await resolve(session, person_id), limit)
+    if not faces:
+        raise NotFound(
+            f"person {person_id} has no face that could be shown",
+            hint="`kaleidoscope people list` has all",
+            person_id=person_id,
+        )
     photos = await library.get_many(session, [face.photo_id for face in faces])
     paths = {found.photo_id: found.path for found in photos}
     return [Portrait(paths[face.photo_id], face.bbox) for face in faces]
