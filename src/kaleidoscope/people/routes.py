@@ -13,6 +13,7 @@ from kaleidoscope.kernel.errors import Forbidden
 from kaleidoscope.kernel.web import ServiceOnly, Session
 from kaleidoscope.people import jobs, service
 from kaleidoscope.people.schemas import (
+    AnswerRequest,
     Callback,
     CallbackAnswer,
     Classified,
@@ -25,15 +26,17 @@ from kaleidoscope.people.schemas import (
     PhotoView,
     RejectRequest,
     RenameRequest,
+    ReviewQuestion,
     SplitRequest,
     UndoRequest,
     UndoRoundRequest,
 )
-from kaleidoscope.people.service import Consolidated, Event, Quality
+from kaleidoscope.people.service import Answered, Consolidated, Event, Quality
 
 router = APIRouter(tags=["people"])
 
 PersonId = Annotated[int, Path(ge=1, lt=2**63)]
+QuestionId = Annotated[int, Path(ge=1, lt=2**63)]
 FaceId = Annotated[int, Path(ge=1, lt=2**63)]
 
 
@@ -130,6 +133,20 @@ async def quality(
 ) -> Quality:
     """Precision and recall of the machine's assignments, by the faces that a person confirmed."""
     return await service.quality(session, wanted)
+
+
+@router.get("/people/review")
+async def review(
+    session: Session, limit: Annotated[int, Query(ge=1, le=200)] = 20
+) -> list[ReviewQuestion]:
+    """What a person should be asked next: what settles most comes first, named persons before."""
+    return await service.questions(session, limit)
+
+
+@router.post("/people/review/{question_id}/answer")
+async def answer(question_id: QuestionId, asked: AnswerRequest, session: Session) -> Answered:
+    """Yes merges or confirms, no is remembered for ever, skip asks again after all others."""
+    return await service.answer(session, question_id, asked.answer)
 
 
 @router.post("/people/merge")

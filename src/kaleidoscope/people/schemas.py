@@ -211,6 +211,47 @@ class PersonLine(BaseModel):
     created_at: datetime
 
 
+class ReviewFace(BaseModel):
+    """A face to look at: `bbox` in displayed pixels."""
+
+    face_id: int
+    photo_id: int
+    path: str
+    bbox: list[float]
+
+
+class ReviewParty(BaseModel):
+    """A person that a question is about; `example` is the best of the faces."""
+
+    person_id: int
+    display_name: str | None
+    faces: int
+    example: ReviewFace | None
+
+
+class ReviewQuestion(BaseModel):
+    """Is `other` (a whole person) or `face` (an open face) the same as `person`?
+
+    An answer settles so many `faces`; `gain` is that times the entropy of the probability.
+    """
+
+    question_id: int
+    person: ReviewParty
+    other: ReviewParty | None
+    face: ReviewFace | None
+    similarity: float
+    probability: float
+    faces: int
+    gain: float
+    skips: int
+
+
+class AnswerRequest(BaseModel):
+    """POST /people/review/{id}/answer: skip puts the question off."""
+
+    answer: Literal["yes", "no", "skip"]
+
+
 class MergeRequest(BaseModel):
     """POST /people/merge: all of `gone` are the person `kept`."""
 

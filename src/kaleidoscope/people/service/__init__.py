@@ -32,12 +32,16 @@ from kaleidoscope.people.service.reading import (
     photo,
     portraits,
 )
+from kaleidoscope.people.service.review import Answered, Word, answer, in_words, questions
 
 __all__ = [
+    "Answered",
     "Consolidated",
     "Event",
     "Portrait",
     "Quality",
+    "Word",
+    "answer",
     "classify",
     "confirm",
     "counts",
@@ -47,6 +51,7 @@ __all__ = [
     "find_pack",
     "gzipped",
     "history",
+    "in_words",
     "merge",
     "names",
     "person",
@@ -54,6 +59,7 @@ __all__ = [
     "photo",
     "portraits",
     "quality",
+    "questions",
     "reindex",
     "reject",
     "rename",

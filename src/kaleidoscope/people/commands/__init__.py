@@ -13,11 +13,13 @@ from rich.table import Table
 
 from kaleidoscope.kernel.terminal import console, emit, open_database, run
 from kaleidoscope.people import jobs, service
+from kaleidoscope.people.commands.review import review
 from kaleidoscope.people.rules.quality import Share
 from kaleidoscope.people.schemas import PersonLine, PersonView
 from kaleidoscope.people.service import Consolidated, Event, Quality
 
 app = typer.Typer(no_args_is_help=True, help="People: list, show, name, merge, split, undo.")
+app.command()(review)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 PersonArgument = Annotated[int, typer.Argument(metavar="PERSON", help="A person_id.", min=1)]
