@@ -211,3 +211,30 @@ async def test_reviewing_for_scripts(album: Album, run: Run) -> None:
     assert "is no answer" in await run("review", "--answer", 1, "perhaps", refused=2)
     assert "answered" in await run("review", "--answer", first["question_id"], "yes", refused=4)
     assert await living(album) == {zero, two, three}
+
+
+async def test_names_for_others_and_back(album: Album, run: Run, tmp_path: Path) -> None:
+    photo_id, [anna] = await album.shoot(1)
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (200, 100)).save(path)
+    await album.rows(
+        "UPDATE media_assets SET final_path = :path, width = 200, height = 100,"
+        " file_hash = repeat('a', 64) WHERE photo_id = :id", path=str(path), id=photo_id,
+    )  # fmt: skip
+    await run("rename", anna, "Anna")
+    assert "born 2001-02-03" in await run("set-birth-date", anna, "2001-02-03")
+    assert "born 2001-02-03" in await run("show", anna)
+    assert "is no day" in await run("set-birth-date", anna, "Monday", refused=2)
+    assert "1 names of 1 photos would be written" in await run(
+        "write-sidecars", "--all", "--dry-run"
+    )
+    assert json.loads(await run("write-sidecars", "--all", "--json"))["names"] == 1
+    assert "1 faces would be confirmed" in await run("read-sidecars", "--dry-run")
+    assert json.loads(await run("read-sidecars", "--json"))["confirmed"] == 1
+    file = tmp_path / "names.jsonl"
+    assert "1 persons in" in await run("export-names", file)
+    assert "no birth date" in await run("set-birth-date", anna, "")
+    told = await run("import-names", file)
+    assert "1 named faces in 1 photos: 0 faces confirmed" in told and "1 birth dates" in told
+    assert json.loads(await run("import-names", file, "--dry-run", "--json"))["births"] == 0
+    assert "No such file" in await run("import-names", tmp_path / "none", refused=2)

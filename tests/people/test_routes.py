@@ -243,3 +243,13 @@ async def test_reviewing(album: Album, http: httpx.AsyncClient) -> None:
     assert (again.status_code, again.json()["event_id"]) == (409, done["event"]["event_id"])
     assert (await http.get("/people/review")).json() == []
     assert (await http.get("/people/review", params={"limit": 0})).status_code == 422
+
+
+async def test_birth_dates(album: Album, http: httpx.AsyncClient) -> None:
+    _, [anna] = await album.shoot(1)
+    path = f"/people/{anna}/birth-date"
+    assert (await http.post(path, json={"birth_date": "2001-02-03"})).status_code == 200
+    assert (await http.get(f"/person/{anna}")).json()["birth_date"] == "2001-02-03"
+    assert (await http.post(path, json={"birth_date": "9001-02-03"})).status_code == 422
+    assert (await http.post(path, json={"birth_date": "tomorrow"})).status_code == 422
+    assert (await http.post(path, json={"birth_date": None})).json()["birth_date"] is None

@@ -255,7 +255,7 @@ class IdentityEvent(Base):
         DateTime(timezone=True), server_default=NOW, comment="When it was done"
     )
     kind: Mapped[str] = mapped_column(
-        Text, comment="merge, split, rename, confirm, reject, consolidate, undo"
+        Text, comment="merge, split, rename, confirm, reject, names, consolidate, undo"
     )
     made_by: Mapped[str] = mapped_column(Text, comment="machine or person")
     person_ids: Mapped[list[int]] = mapped_column(

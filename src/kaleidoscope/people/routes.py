@@ -14,6 +14,7 @@ from kaleidoscope.kernel.web import ServiceOnly, Session
 from kaleidoscope.people import jobs, service
 from kaleidoscope.people.schemas import (
     AnswerRequest,
+    BirthDateRequest,
     Callback,
     CallbackAnswer,
     Classified,
@@ -188,6 +189,13 @@ async def split(person_id: PersonId, asked: SplitRequest, session: Session) -> E
 async def rename(person_id: PersonId, asked: RenameRequest, session: Session) -> Event:
     """Name a person, or take the name away."""
     return await service.rename(session, person_id, asked.display_name)
+
+
+@router.post("/people/{person_id}/birth-date")
+async def birth_date(person_id: PersonId, asked: BirthDateRequest, session: Session) -> PersonView:
+    """Say when a person was born, or take that away."""
+    living = await service.set_birth_date(session, person_id, asked.birth_date)
+    return await service.person(session, living)
 
 
 @router.post("/faces/{face_id}/confirm")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -194,6 +194,7 @@ class PersonView(BaseModel):
     display_name: str | None
     created_at: datetime
     user_id: int | None
+    birth_date: date | None
     faces: int
     photos: int
     merged_from: list[int]
@@ -209,6 +210,35 @@ class PersonLine(BaseModel):
     faces: int
     photos: int
     created_at: datetime
+
+
+class PortableFace(BaseModel):
+    """A face of `people export-names`: the SHA-256 of its photo, and where in it, in pixels of an
+    image of this `size` as displayed. The embedding is personal data.
+    """
+
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
+    bbox: Box
+    size: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] | None
+    confirmed: bool
+    embedding: EncodedVector | None = None
+
+
+class PortablePerson(BaseModel):
+    """A line of `people export-names`. `aliases` are ids that were merged into this one."""
+
+    person_id: int
+    name: str | None
+    aliases: list[int] = []
+    birth_date: date | None = None
+    pack: str
+    faces: list[PortableFace]
+
+
+class BirthDateRequest(BaseModel):
+    """POST /people/{id}/birth-date: null takes it away."""
+
+    birth_date: date | None
 
 
 class ReviewFace(BaseModel):
