@@ -164,11 +164,10 @@ def _services() -> Iterator[str]:
 
 async def _settle_persons() -> None:
     from kaleidoscope.kernel.clock import run_once
-    from kaleidoscope.people import jobs as people_jobs
+    from kaleidoscope.people.jobs import CONSOLIDATION
 
-    (job,) = people_jobs.CLOCK
     async with open_database() as db:
-        while not await run_once(db, job):  # noqa: ASYNC110 - the scheduler is at it
+        while not await run_once(db, CONSOLIDATION):  # noqa: ASYNC110 - the scheduler is at it
             await asyncio.sleep(0.1)
 
 

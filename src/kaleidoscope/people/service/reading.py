@@ -9,11 +9,10 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from kaleidoscope.kernel.errors import NotFound
 from kaleidoscope.library import service as library
 from kaleidoscope.library.schemas import Photo
 from kaleidoscope.ml.catalog import Pack
-from kaleidoscope.people.queries import reading
+from kaleidoscope.people.queries import naming, reading
 from kaleidoscope.people.queries.search import from_sql
 from kaleidoscope.people.rules.changes import PERSON
 from kaleidoscope.people.schemas import (
@@ -46,6 +45,7 @@ async def person(
     """The living person that an id stands for, with the photos of the best faces."""
     row = await reading.person(session, await resolve(session, person_id))
     best = await reading.best_photos(session, row.person_id, EXAMPLES)
+    births = await naming.birth_dates(session, [row.person_id])
     embedding = None
     if with_embedding:
         written = await reading.mean(session, row.person_id, matching.find_pack(None).name)
@@ -55,6 +55,7 @@ async def person(
         display_name=row.display_name,
         created_at=row.created_at,
         user_id=row.user_id,
+        birth_date=births.get(row.person_id),
         faces=row.faces,
         photos=row.photos,
         merged_from=row.merged_from,
@@ -82,14 +83,8 @@ async def photo(session: AsyncSession, photo_id: int) -> PhotoView:
 
 
 async def portraits(session: AsyncSession, person_id: int, limit: int) -> list[Portrait]:
-    """A person's best faces, the best first. Raises `NotFound` for nobody and for no face."""
+    """A person's best faces, the best first."""
     faces = await reading.best_faces(session, await resolve(session, person_id), limit)
-    if not faces:
-        raise NotFound(
-            f"person {person_id} has no face that could be shown",
-            hint="`kaleidoscope people list` has all",
-            person_id=person_id,
-        )
     photos = await library.get_many(session, [face.photo_id for face in faces])
     paths = {found.photo_id: found.path for found in photos}
     return [Portrait(paths[face.photo_id], face.bbox) for face in faces]

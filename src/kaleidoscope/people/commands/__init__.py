@@ -12,13 +12,18 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from kaleidoscope.kernel.errors import NotFound
 from kaleidoscope.kernel.terminal import console, emit, open_database, run
 from kaleidoscope.people import jobs, service
+from kaleidoscope.people.commands import names
+from kaleidoscope.people.commands.review import review
 from kaleidoscope.people.rules.quality import Share
 from kaleidoscope.people.schemas import PersonLine, PersonView
 from kaleidoscope.people.service import Consolidated, Event, Quality
 
 app = typer.Typer(no_args_is_help=True, help="People: list, show, name, merge, split, undo.")
+app.command()(review)
+names.register(app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 PersonArgument = Annotated[int, typer.Argument(metavar="PERSON", help="A person_id.", min=1)]
@@ -218,6 +223,11 @@ def montage(
     async def work() -> tuple[int, list[str]]:
         async with open_database() as db, db.transaction() as session:
             faces = await service.portraits(session, person, limit)
+        if not faces:
+            raise NotFound(
+                f"person {person} has no face that could be shown",
+                hint="`kaleidoscope people list` has all",
+            )
         from kaleidoscope.people.outside import montage as sheets  # decoders: slow to import
 
         cuts = [sheets.Cut(face.path, face.bbox) for face in faces]
@@ -378,6 +388,8 @@ def reindex(json: AsJson = False) -> None:
 def _show(person: PersonView) -> None:
     emit(f"person {person.person_id}: {person.display_name or 'no name yet'}")
     emit(f"{person.faces} faces in {person.photos} photos, since {_when(person.created_at)}")
+    if person.birth_date:
+        emit(f"born {person.birth_date}")
     if person.merged_from:
         emit(f"merged from {', '.join(map(str, person.merged_from))}")
     for path in person.example_photos:
