@@ -72,11 +72,14 @@ def use_the_database(bench: Workbench, database_url: str, monkeypatch: pytest.Mo
     load.cache_clear()
 
 
-async def call(app: typer.Typer, *arguments: str, code: int = 0) -> str:
-    """A command opens a loop of its own, so that it runs in a thread of its own."""
+async def call(app: typer.Typer, *arguments: str, code: int = 0, told: bool = False) -> str:
+    """A command opens a loop of its own, so that it runs in a thread of its own.
+
+    `told`: with its remarks, too.
+    """
     result: Result = await asyncio.to_thread(CliRunner().invoke, app, arguments)
     assert result.exit_code == code, f"{result.output} {result.exception!r}"
-    return result.stdout
+    return result.output if told else result.stdout
 
 
 def ingesting(url: str) -> typer.Typer:
@@ -149,6 +152,8 @@ async def test_jobs(bench: Workbench, tmp_path: Path) -> None:
     assert "no folder" in await call(commands.app, "list")
     await call(commands.app, "show", code=3)
     fill(tmp_path, 2)
+    await bench.ingest(tmp_path, dryRun=True)
+    assert "nothing was passed over" in await call(commands.app, "errors", told=True)
     os.mkfifo(tmp_path / "fifo.jpg")
     job = await bench.ingest(tmp_path, jobName="summer")
     job_id = str(job.job_id)

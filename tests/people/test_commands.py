@@ -47,12 +47,13 @@ async def test_listing_and_editing(album: Album, run: Run) -> None:
     listed = json.loads(await run("list", "--json"))
     assert [p["person_id"] for p in listed] == [a, b]
     assert "Anna" in await run("rename", a, "Anna")
-    assert "Anna" in await run("show", a)
+    shown = await run("show", a)
+    assert "Anna" in shown and shown.splitlines()[-1].split()[0] == str(face_id)
     assert "Anna" in await run("list")
     assert json.loads(await run("show", a, "--json"))["display_name"] == "Anna"
     event = json.loads(await run("merge", a, b, "--json"))
     assert (event["kind"], event["faces_moved"]) == ("merge", 1)
-    await run("undo")
+    assert "takes it back" not in await run("undo")  # an undoing stands
     await run("confirm", face_id)
     await run("reject", face_id, "--person", b)
     told = json.loads(await run("history", "--json"))

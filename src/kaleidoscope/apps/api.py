@@ -62,7 +62,8 @@ async def _health(db: Database) -> Health:
 async def _page_health(pulse: Pulse) -> Health:
     if not page.is_built():
         return Health("WARNING", page.NOT_BUILT)
-    return Health("OK", f"{pulse.listeners} watching")
+    watching = f"{pulse.listeners} browsers watch" if pulse.listeners else "nobody watches"
+    return Health("OK", "one browser watches" if pulse.listeners == 1 else watching)
 
 
 @metrics.get("/metrics", include_in_schema=False)

@@ -212,8 +212,9 @@ def _figures(job: IngestStatus) -> list[tuple[str, str]]:
         expected = job.estimate
         basis = "as the last job" if expected.measured else "assumed"
         return [
-            ("photos", f"{expected.photos}, of all {expected.known} known"),
+            ("photos", str(expected.photos)),
             ("videos", str(expected.videos)),
+            ("known", f"{expected.known} of them: they are passed over"),
             ("size", f"{expected.bytes / 1e6:,.1f} MB"),
             ("time", f"about {expected.seconds} s ({expected.photos_per_second}/s, {basis})"),
             *_causes("passed over", job.skipped),
@@ -301,6 +302,8 @@ def list_errors(
     if json:
         emit(found, json=True)
         return
+    if not found:
+        console.print("nothing was passed over, and nothing failed")
     for error in found:
         typer.echo(f"{error.code}\t{error.path}\t{error.cause}")
 

@@ -86,10 +86,19 @@ def list_cameras(json: Json = False) -> None:
     found = run(work())
     if json:
         emit(found, json=True)
-        return
-    for camera in found:
-        days = f"{_day(camera.first)} to {_day(camera.last)}"
-        typer.echo(f"{camera.photos:>8}  {days}  {camera.name}  {camera.serial or ''}".rstrip())
+        return None
+    if not found:
+        return emit("no photo tells its camera")
+    return show_rows(
+        ("photos", "from", "to", "serial number", "camera"),
+        (
+            (
+                *(str(camera.photos), _day(camera.first), _day(camera.last)),
+                *(escape(camera.serial or ""), escape(camera.name or "")),
+            )
+            for camera in found
+        ),
+    )
 
 
 @app.command("set")
@@ -200,6 +209,8 @@ def date_history(
     if json:
         emit(found, json=True)
         return
+    if not found:
+        emit("no date was ever corrected")
     for correction in found:
         _tell_correction(correction, json=False)
 
@@ -223,7 +234,7 @@ def _tell_correction(done: Correction | ShiftPreview, json: bool) -> None:
     undone = ", undone" if done.undone_at else ""
     meant = done.criteria
     whose = meant.get("camera") or meant.get("zone") or f"photo {meant.get('photo_id')}"
-    typer.echo(f"{done.correction_id:>6}  {done.photos} dates {what}{undone}: {whose}")
+    typer.echo(f"correction {done.correction_id}: {done.photos} dates {what}{undone}: {whose}")
 
 
 def _date(at: datetime | None, offset: timedelta | None) -> str:

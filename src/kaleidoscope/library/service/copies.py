@@ -22,7 +22,7 @@ from kaleidoscope.kernel import clock
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import Conflict, SettingsError
 from kaleidoscope.kernel.secrets import service_secret
-from kaleidoscope.kernel.settings import load
+from kaleidoscope.kernel.settings import config_file, load
 from kaleidoscope.kernel.store import Store, StoreProblem, open_store
 from kaleidoscope.library.outside import originals as disk
 from kaleidoscope.library.outside.files import FileProblem
@@ -73,7 +73,7 @@ def store() -> Store:
     if not settings.target:
         raise SettingsError(
             "no backup is set up",
-            hint='in kaleidoscope.toml: [backup] target = "/a/folder/on/another/disk"',
+            hint=f'in {config_file()}: [backup] target = "/a/folder/on/another/disk"',
         )
     return open_store(settings.target, settings.options)
 

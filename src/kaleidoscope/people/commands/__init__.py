@@ -13,13 +13,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from kaleidoscope.kernel.errors import NotFound
-from kaleidoscope.kernel.terminal import console, emit, open_database, run
+from kaleidoscope.kernel.terminal import console, emit, open_database, run, show_rows
 from kaleidoscope.people import jobs, service
 from kaleidoscope.people.commands import names
 from kaleidoscope.people.commands.review import review
 from kaleidoscope.people.rules.quality import Share
 from kaleidoscope.people.schemas import PersonLine, PersonView
-from kaleidoscope.people.service import Consolidated, Event, Quality
+from kaleidoscope.people.service import Consolidated, Event, Portrait, Quality
 
 app = typer.Typer(no_args_is_help=True, help="People: list, show, name, merge, split, undo.")
 app.command()(review)
@@ -56,15 +56,20 @@ def list_(
 
 
 @app.command()
-def show(person: PersonArgument, json: AsJson = False) -> None:
-    """One person with example photos; a merged id shows who it was merged into."""
+def show(
+    person: PersonArgument,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many faces.")] = 10,
+    json: AsJson = False,
+) -> None:
+    """One person with their best faces; a merged id shows who it was merged into."""
 
-    async def work() -> PersonView:
+    async def work() -> tuple[PersonView, list[Portrait]]:
         async with open_database() as db, db.transaction() as session:
-            return await service.person(session, person)
+            found = await service.person(session, person)
+            return found, await service.portraits(session, found.person_id, limit)
 
-    found = run(work())
-    emit(found, json=True) if json else _show(found)
+    found, faces = run(work())
+    emit(found, json=True) if json else _show(found, faces)
 
 
 @app.command()
@@ -178,19 +183,18 @@ def history(
     found = run(work())
     if json:
         return emit(found, json=True)
-    table = Table("event", "when", "what", "by", "persons", "faces moved", "undone by")
-    for event in found:
-        what = event.kind + (f" of {event.undoes}" if event.undoes else "")
-        table.add_row(
-            str(event.event_id),
-            _when(event.created_at),
-            what,
-            event.made_by,
-            ", ".join(map(str, event.person_ids)),
-            str(event.faces_moved),
-            str(event.undone_by or ""),
-        )
-    return _print(table)
+    return show_rows(
+        ("event", "when", "what", "by", "faces moved", "undone by", "persons"),
+        (
+            (
+                *(str(event.event_id), _when(event.created_at)),
+                event.kind + (f" of {event.undoes}" if event.undoes else ""),
+                *(event.made_by, str(event.faces_moved), str(event.undone_by or "")),
+                ", ".join(map(str, event.person_ids)),
+            )
+            for event in found
+        ),
+    )
 
 
 @app.command()
@@ -385,15 +389,17 @@ def reindex(json: AsJson = False) -> None:
     emit(run(work()), json)
 
 
-def _show(person: PersonView) -> None:
+def _show(person: PersonView, faces: list[Portrait]) -> None:
     emit(f"person {person.person_id}: {person.display_name or 'no name yet'}")
     emit(f"{person.faces} faces in {person.photos} photos, since {_when(person.created_at)}")
     if person.birth_date:
         emit(f"born {person.birth_date}")
     if person.merged_from:
         emit(f"merged from {', '.join(map(str, person.merged_from))}")
-    for path in person.example_photos:
-        emit(f"  {path}")
+    show_rows(("face", "in"), ((str(face.face_id), escape(face.path)) for face in faces))
+    if person.faces > len(faces):
+        more = f"kaleidoscope people show {person.person_id} --limit {person.faces}"
+        console.print(f"[dim]`{more}` lists all {person.faces} faces[/]")
 
 
 def _tell(event: Event, json: bool, remark: str = "") -> None:
@@ -402,6 +408,8 @@ def _tell(event: Event, json: bool, remark: str = "") -> None:
     person = f" → person {event.person_id}" if event.person_id is not None else ""
     moved = f", {event.faces_moved} faces moved" if event.faces_moved else ""
     emit(f"event {event.event_id}: {event.kind}{person}{moved}{remark}")
+    if event.kind == "undo":  # which is final: what was undone may be done again
+        return None
     return console.print(f"[dim]`kaleidoscope people undo {event.event_id}` takes it back[/]")
 
 

@@ -35,6 +35,7 @@ PHOTOS_AT_ONCE = 500
 class Portrait:
     """A face with its photo: path and displayed box."""
 
+    face_id: int
     path: str
     bbox: list[float]
 
@@ -87,7 +88,7 @@ async def portraits(session: AsyncSession, person_id: int, limit: int) -> list[P
     faces = await reading.best_faces(session, await resolve(session, person_id), limit)
     photos = await library.get_many(session, [face.photo_id for face in faces])
     paths = {found.photo_id: found.path for found in photos}
-    return [Portrait(paths[face.photo_id], face.bbox) for face in faces]
+    return [Portrait(face.face_id, paths[face.photo_id], face.bbox) for face in faces]
 
 
 async def export(session: AsyncSession) -> AsyncIterator[ExportedPhoto]:
