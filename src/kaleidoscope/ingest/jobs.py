@@ -13,8 +13,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import structlog
 from sqlalchemy import text
@@ -30,6 +32,7 @@ from kaleidoscope.ingest.service import Publication
 from kaleidoscope.ingest.settings import IngestSettings
 from kaleidoscope.kernel.clock import ClockJob
 from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.gather import Gathering
 from kaleidoscope.kernel.paths import to_bytes
 from kaleidoscope.kernel.settings import data_dir, load
 from kaleidoscope.library import service as library
@@ -232,9 +235,25 @@ async def _send(transport: Transport, batches: Publication, tries: int) -> str |
 
 
 async def photo_ended(context: Context, event: PhotoProcessed) -> None:
-    """Count it in the jobs that wait for it."""
-    async with context.db.transaction() as session:
-        await service.photo_ended(session, event)
+    """Count it in the jobs that wait for it, together with others that end meanwhile."""
+    if context.db not in _endings:
+        _endings[context.db] = Gathering(partial(_count, context.db))
+    await _endings[context.db](event)
+
+
+_endings: WeakKeyDictionary[Database, Gathering[PhotoProcessed, None]] = WeakKeyDictionary()
+
+
+async def _count(db: Database, events: Sequence[PhotoProcessed]) -> list[Exception | None]:
+    """Count photos in one transaction; where that fails, each in one of its own."""
+    try:
+        async with db.transaction() as session:
+            await service.photos_ended(session, events)
+    except Exception as error:
+        if len(events) == 1:
+            return [error]
+        return [(await _count(db, [event]))[0] for event in events]
+    return [None] * len(events)
 
 
 async def repair(db: Database) -> dict[str, int]:
@@ -268,6 +287,6 @@ HANDLERS = [
         max_attempts=MAX_ATTEMPTS,
     ),
     Handler(BatchesToPublish.topic, BatchesToPublish, GROUP, publish_again, concurrency=2),
-    Handler(PhotoProcessed.topic, PhotoProcessed, GROUP, photo_ended, concurrency=4),
+    Handler(PhotoProcessed.topic, PhotoProcessed, GROUP, photo_ended, concurrency=64),
 ]
 CLOCK = [ClockJob("ingest.repair", timedelta(seconds=15), repair)]

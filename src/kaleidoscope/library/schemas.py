@@ -210,6 +210,20 @@ class StatusChange(BaseModel):
     worker: str | None = Field(default=None, description="Who says so.")
 
 
+class AttemptBegun(BaseModel):
+    """An attempt at a photo that somebody begins."""
+
+    photo_id: PhotoId
+    attempt_id: UUID
+
+
+class AttemptsBegun(BaseModel):
+    """Attempts that somebody begins, one a photo."""
+
+    attempts: list[AttemptBegun] = Field(min_length=1, max_length=1000)
+    worker: str | None = Field(default=None, description="Who says so.")
+
+
 class StatusChanged(BaseModel):
     """What came of it."""
 

@@ -116,6 +116,12 @@ class Callback(_Lenient):
     meta: CallbackMeta = CallbackMeta()
 
 
+class Callbacks(BaseModel):
+    """POST /callback/photos-processed: what was found in several photos, one callback each."""
+
+    callbacks: Annotated[list[Callback], Field(min_length=1, max_length=1000)]
+
+
 class CallbackAnswer(BaseModel):
     """What the callback did: the persons that it founded."""
 

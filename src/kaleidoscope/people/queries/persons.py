@@ -88,12 +88,18 @@ async def add_to_persons(session: AsyncSession, pack: str, joining: Sequence[Joi
     )
 
 
+async def hold_persons(session: AsyncSession, person_ids: Collection[int]) -> None:
+    """Lock the persons, in the order of ids, as everybody who changes several does."""
+    await session.execute(
+        sql("SELECT FROM persons WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE"),
+        {"ids": sorted(person_ids)},
+    )
+
+
 async def recount_persons(session: AsyncSession, person_ids: Collection[int]) -> None:
     """Make the persons' vectors and representative anew from their faces."""
+    await hold_persons(session, person_ids)
     ids = {"ids": sorted(person_ids)}
-    await session.execute(
-        sql("SELECT FROM persons WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE"), ids
-    )
     # Statements of their own: what others committed while the rows were waited for counts too.
     await session.execute(
         sql(

@@ -131,6 +131,20 @@ async def near_faces(
     return _per_vector(len(vectors), rows.all())
 
 
+async def totals(
+    session: AsyncSession, pack: str, person_ids: Sequence[int]
+) -> dict[int, tuple[int, NDArray[np.float32]]]:
+    """Number and sum of the vectors of these persons' faces."""
+    rows = await session.execute(
+        sql(
+            "SELECT person_id, count, sum::text FROM person_vectors"
+            " WHERE pack = :pack AND person_id = ANY(:ids)"
+        ),
+        {"pack": pack, "ids": list(person_ids)},
+    )
+    return {person: (count, from_sql(total)) for person, count, total in rows.tuples()}
+
+
 async def similar_to(
     session: AsyncSession, pack: str, pairs: Sequence[tuple[int, NDArray[np.float32]]]
 ) -> list[tuple[int, float] | None]:
