@@ -142,7 +142,7 @@ async def totals(
         ),
         {"pack": pack, "ids": list(person_ids)},
     )
-    return {person: (count, from_sql(total)) for person, count, total in rows.tuples()}
+    return {person: (count, from_sql(total)) for person, count, total in rows}
 
 
 async def similar_to(
