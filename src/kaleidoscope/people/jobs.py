@@ -22,12 +22,8 @@ from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service as library
 from kaleidoscope.library.events import PhotoToProcess
 from kaleidoscope.ml.client import MlClient
-<<<<<<< HEAD
 from kaleidoscope.ml.schemas import AttemptState, ProcessPhoto
-from kaleidoscope.people.service import healing, matching
-=======
 from kaleidoscope.people.service import healing, matching, review
->>>>>>> main
 from kaleidoscope.people.service.healing import Consolidated
 from kaleidoscope.people.service.indexing import build_index
 from kaleidoscope.people.settings import PeopleSettings
