@@ -32,6 +32,7 @@ from kaleidoscope.library.service.copies import (
     forget_machine,
     has_pending,
     inventory,
+    kept_inventory,
     mark_of,
     put_back,
     relocate,
@@ -89,6 +90,7 @@ from kaleidoscope.library.service.figures import (
 from kaleidoscope.library.service.geocoding import geocode_pending, place_of
 from kaleidoscope.library.service.hashing import hash_pending
 from kaleidoscope.library.service.history import Happened, history, note
+from kaleidoscope.library.service.kept import find_kept, heal_kept, is_kept, kept_files
 from kaleidoscope.library.service.ledger import (
     attempts,
     by_path,
@@ -184,6 +186,7 @@ __all__ = [
     "figures",
     "file_corrected",
     "filed_since",
+    "find_kept",
     "finish",
     "folders",
     "forget_copies",
@@ -195,8 +198,12 @@ __all__ = [
     "has_pending",
     "hash_pending",
     "heal",
+    "heal_kept",
     "history",
     "inventory",
+    "is_kept",
+    "kept_files",
+    "kept_inventory",
     "know_place",
     "latest",
     "lock",

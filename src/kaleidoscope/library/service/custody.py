@@ -39,7 +39,7 @@ from kaleidoscope.library.queries.attempts import Requested
 from kaleidoscope.library.queries.custody import Laid, Move
 from kaleidoscope.library.queries.hashes import Hashed
 from kaleidoscope.library.rules.custody import numbered, stem_length
-from kaleidoscope.library.service import planning
+from kaleidoscope.library.service import kept, planning
 from kaleidoscope.library.service.attempts import message, request
 from kaleidoscope.library.service.hashing import settle
 from kaleidoscope.library.service.history import Happened, note
@@ -426,6 +426,7 @@ async def _write(
     }
     done = [replace(laid[n], photo_id=photos.get(n)) for n in moves if n not in refused]
     await rows.set_recorded(session, done)
+    await kept.keep_laid(session, [(moves[one.move_id], one) for one in done])
     recorded = [
         replace(
             moves[one.move_id],
@@ -634,13 +635,15 @@ async def _amended(db: Database, move: Move, now: Identity) -> Move:
         if is_new and move.kind in ("file", "refile") and move.photo_id is not None:
             await _write_amended(session, move, now, content)
         await rows.amend(session, move.move_id, str(now), now.size, content["file_hash"])
-    return replace(
-        move,
-        identity=str(now),
-        target_identity=str(now),
-        size=now.size,
-        file_hash=content["file_hash"],
-    )
+        amended = replace(
+            move,
+            identity=str(now),
+            target_identity=str(now),
+            size=now.size,
+            file_hash=content["file_hash"],
+        )
+        await kept.keep_laid(session, [(amended, _laid(amended, now))])
+    return amended
 
 
 async def _write_amended(

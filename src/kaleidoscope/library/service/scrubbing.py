@@ -24,6 +24,7 @@ from kaleidoscope.library.queries.scrubs import Content
 from kaleidoscope.library.schemas import Healed, Photo
 from kaleidoscope.library.service.copies import store
 from kaleidoscope.library.service.history import Happened, note
+from kaleidoscope.library.service.kept import scrub_kept
 from kaleidoscope.library.service.ledger import get, get_many
 from kaleidoscope.library.settings import LibrarySettings
 
@@ -31,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 AT_ONCE = 50
 ROUND = timedelta(seconds=60)
+KEPT_SHARE = 0.25  # of what is read: what is kept beside the originals
 
 
 async def scrub(db: Database) -> dict[str, int]:
@@ -46,9 +48,13 @@ async def scrub_some(
     budget: float | None = None,
     progress: Callable[[int, int, str], None] = lambda files, size, path: None,
 ) -> dict[str, int]:
-    """Read through originals that were not within `age`, up to so many bytes; None: all."""
-    done = {"read": 0, "damaged": 0}
+    """Read through originals that were not within `age`, and what is kept beside them, up to so
+    many bytes; None: all."""
     left = float("inf") if budget is None else budget
+    # A part of each round is theirs, so that a large library does not keep them from their turn.
+    beside = await scrub_kept(db, age, left * KEPT_SHARE, progress)
+    left -= beside["bytes"]
+    done = {"read": beside["read"], "damaged": beside["damaged"]}
     seen: set[int] = set()
     while left > 0:
         async with db.transaction() as session:

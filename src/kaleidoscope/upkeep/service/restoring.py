@@ -90,10 +90,7 @@ async def restore(
             await db.close()
     await asyncio.to_thread(_restore_settings, store, manifest)
     (data_dir() / UNFINISHED).unlink(missing_ok=True)
-    originals = done["restored"] + done["there"] + len(done["without_copy"]) + len(done["failed"])
-    return Restored.model_validate(
-        {"database": manifest.name, "originals": originals, **done, **counts}
-    )
+    return Restored.model_validate({"database": manifest.name, **counts, **done})
 
 
 def fill_cluster(
