@@ -216,6 +216,7 @@ class StatusChanged(BaseModel):
     photo_id: PhotoId
     status: Status = Field(description="The status that the photo has now.")
     attempt_id: UUID = Field(description="The photo's current attempt.")
+    path: str = Field(description="Where the file lies now, whatever a message says.")
     state: AttemptState = Field(
         description="`started`: done as asked; `already-done`: that attempt had ended before; "
         "`superseded`: another attempt has taken its place."

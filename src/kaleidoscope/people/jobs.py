@@ -60,7 +60,8 @@ async def recognise(services: Services, event: PhotoToProcess) -> None:
     The ML service forgets what it had accepted when it dies: then the photo is sent again under
     the same attempt, so that nothing is recorded twice.
     """
-    if not await _begin(services, event):
+    path = await _begin(services, event)
+    if path is None:
         return
     callback_url = f"{services.api_url}/callback/photo-processed"
     pause = Pause()
@@ -68,7 +69,7 @@ async def recognise(services: Services, event: PhotoToProcess) -> None:
         try:
             state = await services.ml.process_photo(
                 photo_id=event.photo_id,
-                path=event.path,
+                path=path,
                 callback_url=callback_url,
                 attempt_id=event.attempt_id,
                 wait=LONG_POLL,
@@ -102,10 +103,15 @@ class Pause:
         self._next *= 2
 
 
-async def _begin(services: Services, event: PhotoToProcess) -> bool:
-    """Mark the photo PROCESSING. False: the attempt has ended or another has taken its place."""
+async def _begin(services: Services, event: PhotoToProcess) -> str | None:
+    """Mark the photo PROCESSING; where it lies now, which is elsewhere if it was filed again.
+
+    None: the attempt has ended or another has taken its place.
+    """
     answer = await _update_status(services, event, {"status": "PROCESSING"})
-    return answer.is_success and answer.json()["state"] == "started"
+    if not answer.is_success or answer.json()["state"] != "started":
+        return None
+    return str(answer.json()["path"])
 
 
 async def _fail(

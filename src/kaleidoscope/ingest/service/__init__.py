@@ -21,6 +21,7 @@ from kaleidoscope.ingest.service.folders import (
     published,
     refusals,
     register,
+    relocate,
     settle,
     status,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "published",
     "refusals",
     "register",
+    "relocate",
     "settle",
     "status",
 ]

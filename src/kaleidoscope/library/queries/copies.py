@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -241,6 +241,23 @@ async def moment(session: AsyncSession) -> datetime:
     """Now, by the database's clock."""
     found: datetime = (await session.execute(sql("SELECT now()"))).scalar_one()
     return found
+
+
+async def to_be_verified(
+    session: AsyncSession, target_id: UUID, share: float, age: timedelta | None
+) -> float:
+    """Bytes of that share of the copies, or of those not read back within `age`, if these are
+    more. An empty file counts as a byte."""
+    found = await session.execute(
+        sql(
+            "SELECT coalesce(greatest(:share * sum(greatest(size_bytes, 1)),"
+            "  sum(greatest(size_bytes, 1)) FILTER"
+            "   (WHERE verified_at < now() - CAST(:age AS interval))), 0)::float"
+            " FROM backup_copies WHERE target_id = :target AND copied_at IS NOT NULL"
+        ),
+        {"target": target_id, "share": share, "age": age},
+    )
+    return float(found.scalar_one())
 
 
 async def totals(session: AsyncSession, target_id: UUID) -> Row[Any]:

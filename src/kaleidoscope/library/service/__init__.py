@@ -107,8 +107,10 @@ from kaleidoscope.library.service.ledger import (
     stuck,
 )
 from kaleidoscope.library.service.places import (
+    Frozen,
     count_anew,
     decide,
+    found_nothing,
     guard,
     know_place,
     places,
@@ -140,6 +142,7 @@ __all__ = [
     "Alarm",
     "Candidate",
     "Derivative",
+    "Frozen",
     "Happened",
     "Held",
     "Identity",
@@ -191,6 +194,7 @@ __all__ = [
     "folders",
     "forget_copies",
     "forget_machine",
+    "found_nothing",
     "geocode_pending",
     "get",
     "get_many",

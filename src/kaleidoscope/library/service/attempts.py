@@ -183,6 +183,7 @@ async def change_status(session: AsyncSession, change: StatusChange) -> StatusCh
         photo_id=change.photo_id,
         status=cast(Status, held.status),
         attempt_id=held.attempt_id,
+        path=held.path,
         state=state,
     )
 

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
@@ -276,22 +276,28 @@ def _day(asset: Pending) -> str | None:
 
 
 async def verify_copies(
-    db: Database, target: Target, share: float = 1.0, progress: Progress = no_progress
+    db: Database,
+    target: Target,
+    share: float = 1.0,
+    age: timedelta | None = None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Read back so large a share of the copies' bytes; a damaged one will be made anew.
 
     First those that were not for the longest time, so that a tenth a day is all of them in ten
-    days. Answers how many were read, their bytes, and the places of those that are damaged.
+    days; and all that were not within `age`. Answers how many were read, their bytes, and the
+    places of those that are damaged.
     """
     read, size = 0, 0
     damaged: list[str] = []
     async with db.transaction() as session:
         began = await rows.moment(session)
-        most = share * (await rows.totals(session, target.target_id)).bytes
+        most = await rows.to_be_verified(session, target.target_id, share, age)
     while True:
         async with db.transaction() as session:
             portion = await rows.to_verify(session, target.target_id, began, AT_ONCE)
-        portion = _up_to(portion, most - size) if share < 1 else portion
+        portion = portion if share >= 1 else _up_to(portion, most)
+        most -= sum(max(copy.size, 1) for copy in portion)
         if not portion:
             return {"read": read, "bytes": size, "damaged": damaged}
         wrong: list[Copy] = []
@@ -312,10 +318,10 @@ async def verify_copies(
 
 
 def _up_to(copies: Sequence[Copy], size: float) -> list[Copy]:
-    """The first of them, until `size` bytes are full; an empty file takes the room of a byte."""
+    """The first of them, as many as `size` bytes hold, the last one where the half of it fits."""
     chosen: list[Copy] = []
     for copy in copies:
-        if size <= 0:
+        if size < max(copy.size, 1) / 2:
             break
         chosen.append(copy)
         size -= max(copy.size, 1)

@@ -11,15 +11,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 import structlog
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -41,6 +39,7 @@ from kaleidoscope.library.queries.hashes import Hashed
 from kaleidoscope.library.rules.custody import numbered, stem_length
 from kaleidoscope.library.service import kept, planning
 from kaleidoscope.library.service.attempts import message, request
+from kaleidoscope.library.service.claim import alone
 from kaleidoscope.library.service.hashing import settle
 from kaleidoscope.library.service.history import Happened, note
 from kaleidoscope.library.service.receiving import Parcel
@@ -52,7 +51,6 @@ log = structlog.get_logger(__name__)
 What = Literal["filed", "sidecar", "duplicate", "set-aside", "refiled", "left"]
 AT_ONCE = 500  # moves taken up together
 NAMES_TRIED = 100  # where names are taken between plan and move
-POLL = 0.05  # seconds between two tries to be the one who moves
 OUTCOMES: dict[str, What] = {
     "file": "filed",
     "sidecar": "sidecar",
@@ -81,21 +79,6 @@ class Outcome:
     photo_id: int | None = None
     kind: str | None = None
     cause: str | None = None
-
-
-@asynccontextmanager
-async def alone(db: Database) -> AsyncIterator[None]:
-    """Be the only process that moves originals. The claim goes with the process that dies."""
-    async with db.claim() as connection:
-        lock = text("SELECT pg_try_advisory_lock(hashtextextended('library:custody', 0))")
-        # Asked again and again: waiting inside the query would hold a snapshot all the time.
-        while not (await connection.execute(lock)).scalar_one():  # noqa: ASYNC110
-            await asyncio.sleep(POLL)
-        try:
-            yield
-        finally:
-            unlock = text("SELECT pg_advisory_unlock(hashtextextended('library:custody', 0))")
-            await connection.execute(unlock)
 
 
 async def take_in(db: Database, parcels: Sequence[Parcel], inbox: str) -> list[Outcome]:

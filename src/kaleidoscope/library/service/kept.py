@@ -29,12 +29,12 @@ from kaleidoscope.library.outside.custody import Identity
 from kaleidoscope.library.outside.files import FileProblem, modified_at, moment
 from kaleidoscope.library.outside.kept import Beside
 from kaleidoscope.library.queries import copies, places
-from kaleidoscope.library.queries import custody as moves
 from kaleidoscope.library.queries import kept as rows
 from kaleidoscope.library.queries.custody import Laid, Move
 from kaleidoscope.library.queries.kept import Kept, Known
 from kaleidoscope.library.rules import companions
 from kaleidoscope.library.schemas import HealedFile, KeptFile
+from kaleidoscope.library.service.claim import alone
 from kaleidoscope.library.service.copies import store
 from kaleidoscope.library.settings import LibrarySettings
 
@@ -42,6 +42,7 @@ log = structlog.get_logger(__name__)
 
 AT_ONCE = 1000
 READ_AT_ONCE = 50
+EDITED = "it was written to"
 KINDS = ("sidecar", "duplicate", "set-aside")
 
 
@@ -204,7 +205,7 @@ def _fault_of(file: Known) -> tuple[str, str] | None:
     try:
         status = Path(os.fsdecode(to_bytes(file.path))).stat()
         if modified_at(status) != file.modified_at:
-            return "gone", "it was written to"
+            return "gone", EDITED
         digest = disk.content_hash(file.path)
         if digest != file.file_hash:
             digest = disk.content_hash(file.path)  # memory errs, too
@@ -222,31 +223,40 @@ async def heal_kept(db: Database, path: str) -> HealedFile:
 
     Raises `NotFound` for a path at which nothing is kept.
     """
+    file = await _to_be_healed(db, path)
     async with db.transaction() as session:
-        file = (await rows.known(session, [path])).get(path)
-        if file is None:
-            raise NotFound(f"nothing is kept at {path}", path=path)
         copy = await copies.of_content(session, file.file_hash)
-        filing = await moves.open_sources(session, [path])
-    if filing:
-        raise Conflict(f"{path} is being filed elsewhere right now", path=path)
-    fault = await asyncio.to_thread(_fault_of, file)
-    if fault is None:
-        raise Conflict(f"{path} is neither damaged nor missing", path=path)
-    if fault[1] == "it was written to":
-        raise Conflict(f"{path} was edited since: it is no damage that is known", path=path)
     if copy is None:
         raise NotFound(f"{path} has no copy in the backup", path=path)
     place = await asyncio.to_thread(store)
     try:
-        aside = await asyncio.to_thread(
-            disk.swap_in, place, copy.location, path, file.file_hash, file.modified_at
+        draft = await asyncio.to_thread(
+            disk.bring, place, copy.location, path, file.file_hash, file.modified_at
         )
     except FileProblem as problem:
         raise Unavailable(f"{path}: {problem}", path=path) from problem
-    async with db.transaction() as session:
-        await rows.set_healed(session, file.file_id)
+    try:
+        async with alone(db):
+            await _to_be_healed(db, path)
+            aside = await asyncio.to_thread(disk.swap_in, draft, path)
+            async with db.transaction() as session:
+                await rows.set_healed(session, file.file_id)
+    finally:
+        await asyncio.to_thread(draft.unlink, missing_ok=True)
     return HealedFile(path=path, kept_aside=aside)
+
+
+async def _to_be_healed(db: Database, path: str) -> Known:
+    async with db.transaction() as session:
+        file = (await rows.known(session, [path])).get(path)
+    if file is None:
+        raise NotFound(f"nothing is kept at {path}", path=path)
+    fault = await asyncio.to_thread(_fault_of, file)
+    if fault is None:
+        raise Conflict(f"{path} is neither damaged nor missing", path=path)
+    if fault[1] == EDITED:
+        raise Conflict(f"{path} was edited since: it is no damage that is known", path=path)
+    return file
 
 
 async def is_kept(session: AsyncSession, path: str) -> bool:

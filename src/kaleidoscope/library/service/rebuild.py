@@ -29,7 +29,8 @@ from kaleidoscope.library.queries.files import Known
 from kaleidoscope.library.queries.hashes import Hashed
 from kaleidoscope.library.service import planning
 from kaleidoscope.library.service.attempts import message, request
-from kaleidoscope.library.service.custody import alone, resume
+from kaleidoscope.library.service.claim import alone
+from kaleidoscope.library.service.custody import resume
 from kaleidoscope.library.service.hashing import settle
 from kaleidoscope.library.service.history import Happened, note
 from kaleidoscope.library.service.kept import find_kept

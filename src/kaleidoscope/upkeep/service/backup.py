@@ -79,13 +79,17 @@ async def copy_log(db: Database) -> dict[str, Any]:
 
 
 async def verify(
-    db: Database, share: float = 1.0, progress: Progress = tell_nobody
+    db: Database,
+    share: float = 1.0,
+    age: timedelta | None = None,
+    progress: Progress = tell_nobody,
 ) -> dict[str, Any]:
     """Read back so large a share of the originals' copies, those first that were not for longest,
-    and the copies of the database: all of them, or the newest one and another in its turn."""
+    and all that were not within `age`; and the copies of the database: all of them, or with a
+    share the newest one and another in its turn."""
     async with noted(db, "backup_runs", "verify", load(BackupSettings).target) as figures:
         target = await library.use_target(db)
-        figures.update(await library.verify_copies(db, target, share, progress))
+        figures.update(await library.verify_copies(db, target, share, age, progress))
         manifests = await asyncio.to_thread(databases.complete, target.store)
         wrong = []
         for manifest in manifests if share >= 1 else _in_turn(manifests, datetime.now(UTC)):
@@ -112,7 +116,7 @@ async def verify_part(db: Database) -> dict[str, Any]:
     async with db.transaction() as session:
         passed = await queries.since_last(session, "verify")
     since = 1.0 if passed is None else max(1.0, passed / timedelta(days=1))
-    return await verify(db, min(1.0, since / days))
+    return await verify(db, min(1.0, since / days), timedelta(days=days))
 
 
 async def prune(db: Database, *, dry_run: bool = False) -> dict[str, Any]:
