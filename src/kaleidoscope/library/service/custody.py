@@ -28,6 +28,7 @@ from kaleidoscope.kernel.errors import KaleidoscopeError
 from kaleidoscope.kernel.paths import is_utf8, to_bytes, to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.outside import custody as disk
+from kaleidoscope.library.outside import places
 from kaleidoscope.library.outside.custody import Identity, Order, Placed, Release, Setback
 from kaleidoscope.library.outside.examine import read_content
 from kaleidoscope.library.queries import attempts, hashes
@@ -171,6 +172,11 @@ def folders() -> list[Path]:
     """Where received files are put: originals, duplicates, and what was set aside."""
     settings = load(LibrarySettings)
     return [settings.originals, settings.duplicates_folder, settings.set_aside_folder]
+
+
+def circle(inbox: bytes) -> Path | None:
+    """The folder of these that an inbox is, holds, or lies in, by whatever path; None: none."""
+    return next((f for f in folders() if places.overlap(inbox, os.fsencode(f))), None)
 
 
 async def filed_since(session: AsyncSession, seconds: float) -> dict[str, int]:
