@@ -77,6 +77,24 @@ async def test_a_flipped_byte_is_found_and_told(db: Database, asset: tuple[int, 
     assert [event.outcome for event in events] == ["failed", "ok"]  # told once
 
 
+async def test_that_it_is_whole_is_told_once(db: Database, asset: tuple[int, Path]) -> None:
+    """Provenance is kept for ever, so it must not grow with every round: a ledger of a million
+    would be told twelve million times a year."""
+    for _ in range(3):
+        assert await scrub(db) == {"read": 1}
+    events = "SELECT outcome FROM asset_events WHERE what = 'scrubbed' ORDER BY event_id"
+    assert [e.outcome for e in await rows(db, events)] == ["ok"]
+    body = asset[1].read_bytes()
+    rot(asset[1])
+    await scrub(db)
+    asset[1].write_bytes(body)
+    os.utime(asset[1], (TIME, TIME))
+    await scrub(db)
+    await scrub(db)
+    assert [e.outcome for e in await rows(db, events)] == ["ok", "failed", "ok"]
+    assert not (await row(db)).has_errors
+
+
 async def test_recognition_does_not_hide_it(db: Database, asset: tuple[int, Path]) -> None:
     rot(asset[1])
     await scrub(db)

@@ -255,6 +255,33 @@ async def test_a_dump_into_a_server_that_is_not_ours(
             connection.execute("DROP DATABASE empty_one WITH (FORCE)")
 
 
+async def test_there_and_back_by_a_url(guest: Household) -> None:
+    """An object store: copied, read back, drilled, restored, as a folder is."""
+    guest.set(BACKUP_TARGET="memory://family/photos")
+    await guest.take_in("photos/a.jpg", "data/Storage/Originals/2020/b.jpg")
+    (guest.data / "Set_Aside").mkdir()
+    (guest.data / "Set_Aside/notes.txt").write_bytes(b"Rome")
+    done = await service.back_up(guest.db)
+    assert done["originals"]["copied"] == 3
+    verified = await service.verify(guest.db)
+    assert (verified["read"], verified["damaged"]) == (3, [])
+    assert (await service.drill(guest.db)).colour == "green"
+    assert (await service.prune(guest.db))["originals"] == []
+    before = await guest.manifest()
+    shutil.rmtree(guest.photos)
+    shutil.rmtree(guest.data)
+    restored = await service.restore("memory://family/photos", {})
+    assert isinstance(restored, Restored)
+    assert (restored.restored, restored.beside, restored.failed) == (2, 1, {})
+    assert (guest.data / "Set_Aside/notes.txt").read_bytes() == b"Rome"
+    server, back = await living(guest, guest.data)
+    try:
+        assert await back.manifest() == before
+    finally:
+        await back.db.close()
+        await asyncio.to_thread(server.stop)
+
+
 async def test_plain_tools_read_it(home: Household) -> None:
     await home.take_in(*NAMES)
     await home.rows(

@@ -97,7 +97,7 @@ class KeptFile(Base):
         Index("ix_kept_files_file_hash", "file_hash"),
         Index("ix_kept_files_photo_id", "photo_id", postgresql_where=text("photo_id IS NOT NULL")),
         Index("ix_kept_files_is_backed_up", "file_id", postgresql_where=text("NOT is_backed_up")),
-        Index("ix_kept_files_scrubbed_at", "scrubbed_at", "file_id"),
+        Index("ix_kept_files_scrubbed_at", text("scrubbed_at NULLS FIRST"), "file_id"),
         Index("ix_kept_files_error", "file_id", postgresql_where=text("error IS NOT NULL")),
         {"comment": "Files kept beside the assets, as dear as these: sidecars, what was set aside"},
     )

@@ -39,7 +39,7 @@ CREATE INDEX ix_kept_files_error ON kept_files (file_id) WHERE error IS NOT NULL
 CREATE INDEX ix_kept_files_file_hash ON kept_files (file_hash);
 CREATE INDEX ix_kept_files_is_backed_up ON kept_files (file_id) WHERE NOT is_backed_up;
 CREATE INDEX ix_kept_files_photo_id ON kept_files (photo_id) WHERE photo_id IS NOT NULL;
-CREATE INDEX ix_kept_files_scrubbed_at ON kept_files (scrubbed_at, file_id);
+CREATE INDEX ix_kept_files_scrubbed_at ON kept_files (scrubbed_at NULLS FIRST, file_id);
 COMMENT ON TABLE kept_files
     IS 'Files kept beside the assets, as dear as these: sidecars, what was set aside';
 COMMENT ON COLUMN kept_files.file_id IS 'Its number';
