@@ -183,6 +183,25 @@ async def test_filed_again_with_its_photo_it_is_kept_where_it_lies_then(
     assert (await copy(custodian.db))["copied"] == 0
 
 
+async def test_a_sidecar_that_was_edited_or_came_later_travels_with_its_photo(
+    custodian: Custodian,
+) -> None:
+    """A person's editor, or ours, writes it beside the original: custody has never moved it."""
+    await fill(custodian)
+    first = Path((await kept(custodian.db))["IMG_1.xmp"].final_path)
+    first.write_bytes(b"<x:xmpmeta>four stars</x:xmpmeta>")
+    late = first.with_name("IMG_2.xmp")
+    late.write_bytes(b"<x:xmpmeta>two</x:xmpmeta>")
+    await library.find_kept(custodian.db)
+    photos = [p.photo_id for p in (await custodian.ledger()).values()]
+    await rows(custodian.db, "UPDATE media_assets SET captured_at = '2019-07-08 09:00'")
+    await library.refile(custodian.db, photos)
+    there = {p.name for p in files(custodian.originals / "2019/2019-07-08")}
+    assert there == {"IMG_1.jpg", "IMG_1.xmp", "IMG_2.jpg", "IMG_2.jpg.json", "IMG_2.xmp"}
+    assert not first.exists() and not late.exists()
+    assert await library.find_kept(custodian.db) == {}
+
+
 async def test_sidecars_beside_files_indexed_in_place(
     db: Database, write: Write, register: Register, tmp_path: Path, target: Path
 ) -> None:

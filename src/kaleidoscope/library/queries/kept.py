@@ -271,6 +271,21 @@ async def owners(session: AsyncSession, paths: Collection[str]) -> dict[str, int
     return {row.final_path: row.photo_id for row in rows}
 
 
+async def companions(session: AsyncSession, photo_ids: Collection[int]) -> Sequence[Row[Any]]:
+    """The sidecars that lie in the folders of these photos: photo_id, path, file_hash."""
+    rows = await session.execute(
+        sql(
+            "SELECT k.photo_id, k.final_path AS path, k.file_hash"
+            " FROM kept_files k JOIN media_assets a USING (photo_id)"
+            " WHERE k.photo_id = ANY(:ids) AND k.kind = 'sidecar' AND k.missing_since IS NULL"
+            " AND regexp_replace(k.final_path, '/[^/]*$', '')"
+            "  = regexp_replace(a.final_path, '/[^/]*$', '') ORDER BY k.file_id"
+        ),
+        {"ids": list(photo_ids)},
+    )
+    return rows.all()
+
+
 async def being_filed(session: AsyncSession, paths: Collection[str]) -> set[str]:
     """Those of these paths that custody is laying something down at, right now."""
     rows = await session.execute(
