@@ -78,6 +78,7 @@ async def test_the_body_of_the_seed(
         "photo_id": photo.photo_id,
         "status": "PROCESSING",
         "attempt_id": str(photo.attempt_id),
+        "path": photo.path,
         "state": "started",
     }
     assert (await put(api, photo_id=photo.photo_id, status="FAILED"))["status"] == "FAILED"

@@ -11,6 +11,7 @@ from uuid import UUID
 import httpx
 import pytest
 from album import Album
+from sqlalchemy import text
 
 from kaleidoscope.bus.handlers import Retry
 from kaleidoscope.kernel import web
@@ -104,6 +105,20 @@ async def event(album: Album) -> PhotoToProcess:
 async def status(album: Album, event: PhotoToProcess) -> str:
     async with album.db.transaction() as session:
         return (await library.get(session, event.photo_id)).status
+
+
+async def test_a_photo_that_was_filed_again_is_looked_for_where_it_lies_now(
+    album: Album, services: Services, ml: Ml, event: PhotoToProcess
+) -> None:
+    """Its message was queued before, and tells the old path."""
+    async with album.db.transaction() as session:
+        await session.execute(
+            text("UPDATE media_assets SET final_path = '/filed/again.jpg' WHERE photo_id = :id"),
+            {"id": event.photo_id},
+        )
+    ml.posts = [state("delivered")]
+    await jobs.recognise(services, event)
+    assert [sent["path"] for sent in ml.sent] == ["/filed/again.jpg"]
 
 
 async def test_delivered(album: Album, services: Services, ml: Ml, event: PhotoToProcess) -> None:

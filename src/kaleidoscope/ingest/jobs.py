@@ -27,7 +27,7 @@ from kaleidoscope.ingest import queries, service
 from kaleidoscope.ingest.events import BatchesToPublish, FolderToIngest
 from kaleidoscope.ingest.outside.read_ahead import Chunk, read_ahead
 from kaleidoscope.ingest.outside.scan import Filter, scan
-from kaleidoscope.ingest.queries import Job
+from kaleidoscope.ingest.queries import Job, NewError
 from kaleidoscope.ingest.service import Publication
 from kaleidoscope.ingest.settings import IngestSettings
 from kaleidoscope.kernel.clock import ClockJob
@@ -74,10 +74,7 @@ async def run_job(db: Database, transport: Transport, job_id: UUID) -> None:
                 await _estimate(db, job)
                 return
             await _publish_again(db, transport, job_id, left)
-            if frozen := await library.guard(db, job.path):
-                async with db.transaction() as session:
-                    cause = f"{frozen}; `kaleidoscope places list` says what can be done"
-                    await service.fail(session, job_id, cause)
+            if await _is_frozen(db, job, await library.guard(db, job.path)):
                 return
             await _take_in(db, transport, job)
         except OSError as error:
@@ -85,6 +82,21 @@ async def run_job(db: Database, transport: Transport, job_id: UUID) -> None:
             async with db.transaction() as session:
                 cause = f"{job.path} cannot be read: {error.strerror or error}"
                 await service.fail(session, job_id, cause)
+
+
+async def _is_frozen(db: Database, job: Job, found: Sequence[library.Frozen]) -> bool:
+    """Whether the job's folder lies in a place that was found frozen: then the job has failed.
+
+    What is frozen below it is told among the job's errors.
+    """
+    told = [NewError(f.path, "frozen", f"it is frozen: {f.cause}") for f in found if not f.holds]
+    holding = [frozen for frozen in found if frozen.holds]
+    async with db.transaction() as session:
+        await service.note_errors(session, job, told)
+        if holding:
+            cause = f"{holding[0]}; `kaleidoscope places list` says what can be done"
+            await service.fail(session, job.job_id, cause)
+    return bool(holding)
 
 
 @asynccontextmanager
@@ -120,6 +132,9 @@ async def _take_in(db: Database, transport: Transport, job: Job) -> None:
             if batches is None:
                 return
             await _publish(db, transport, batches)
+    nothing = [] if scanned else await library.found_nothing(db, job.path)
+    if await _is_frozen(db, job, nothing):
+        return
     async with db.transaction() as session:
         await service.end_scan(session, job)
         await library.count_anew(session, job.path)

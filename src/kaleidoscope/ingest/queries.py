@@ -716,3 +716,19 @@ async def inbox_problems(session: AsyncSession, inbox: str, limit: int) -> list[
         {"inbox": inbox, "limit": limit},
     )
     return [Problem(**row._mapping) for row in rows]
+
+
+async def relocate(session: AsyncSession, old: str, new: str) -> None:
+    """Jobs of folders below `old` are of folders below `new` from now on; the librarian tells of
+    its inboxes anew."""
+    await session.execute(
+        sql(
+            "UPDATE ingest_jobs SET path = :new || substr(path, length(:old) + 1)"
+            " WHERE path = :old OR starts_with(path, :old || '/')"
+        ),
+        {"old": old, "new": new},
+    )
+    await session.execute(
+        sql("DELETE FROM inboxes WHERE path = :old OR starts_with(path, :old || '/')"),
+        {"old": old},
+    )

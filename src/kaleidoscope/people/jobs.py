@@ -54,8 +54,11 @@ class Services:
         self.process = Gathering(self._process)
         self.state = Gathering(self._states)
 
-    async def _begin(self, events: Sequence[PhotoToProcess]) -> list[bool]:
-        """Mark photos PROCESSING. False: the attempt has ended or another has taken its place."""
+    async def _begin(self, events: Sequence[PhotoToProcess]) -> list[str | None]:
+        """Mark photos PROCESSING; where each lies now, which is elsewhere if it was filed again.
+
+        None: the attempt has ended or another has taken its place.
+        """
         body = {
             "attempts": [
                 {"photo_id": event.photo_id, "attempt_id": str(event.attempt_id)}
@@ -64,8 +67,12 @@ class Services:
         }
         answer = await put(self, "/photos/update-status", body)
         answer.raise_for_status()
-        states = {changed["photo_id"]: changed["state"] for changed in answer.json()}
-        return [states.get(event.photo_id) == "started" for event in events]
+        paths = {
+            changed["photo_id"]: changed["path"]
+            for changed in answer.json()
+            if changed["state"] == "started"
+        }
+        return [paths.get(event.photo_id) for event in events]
 
     async def _process(
         self, events: Sequence[PhotoToProcess]
@@ -104,8 +111,10 @@ async def recognise(services: Services, event: PhotoToProcess) -> None:
     The ML service forgets what it had accepted when it dies: then the photo is sent again under
     the same attempt, so that nothing is recorded twice.
     """
-    if not await services.begin(event):
+    path = await services.begin(event)
+    if path is None:
         return
+    event = event.model_copy(update={"path": path})
     pause = Pause()
     while True:
         try:

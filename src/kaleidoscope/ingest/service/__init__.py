@@ -22,6 +22,7 @@ from kaleidoscope.ingest.service.folders import (
     published,
     refusals,
     register,
+    relocate,
     settle,
     status,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "published",
     "refusals",
     "register",
+    "relocate",
     "settle",
     "status",
 ]

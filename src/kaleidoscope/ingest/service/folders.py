@@ -366,6 +366,11 @@ async def _error_of(session: AsyncSession, event: PhotoProcessed) -> NewError:
     return NewError(photo.path, codes[-1] if codes else "failed", event.error or "", event.photo_id)
 
 
+async def relocate(session: AsyncSession, old: str, new: str) -> None:
+    """After a restore into another data folder: jobs and inboxes that lay in the old one."""
+    await queries.relocate(session, old, new)
+
+
 # -- reading
 
 

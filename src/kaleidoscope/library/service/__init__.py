@@ -36,6 +36,7 @@ from kaleidoscope.library.service.copies import (
     forget_machine,
     has_pending,
     inventory,
+    kept_inventory,
     mark_of,
     put_back,
     relocate,
@@ -49,6 +50,7 @@ from kaleidoscope.library.service.custody import (
     Outcome,
     SetAside,
     begun,
+    circle,
     filed_since,
     folders,
     prepare,
@@ -93,6 +95,7 @@ from kaleidoscope.library.service.figures import (
 from kaleidoscope.library.service.geocoding import geocode_pending, place_of
 from kaleidoscope.library.service.hashing import hash_pending
 from kaleidoscope.library.service.history import Happened, history, note
+from kaleidoscope.library.service.kept import find_kept, heal_kept, is_kept, kept_files
 from kaleidoscope.library.service.ledger import (
     attempts,
     by_contents,
@@ -110,8 +113,10 @@ from kaleidoscope.library.service.ledger import (
     stuck,
 )
 from kaleidoscope.library.service.places import (
+    Frozen,
     count_anew,
     decide,
+    found_nothing,
     guard,
     know_place,
     places,
@@ -150,6 +155,7 @@ __all__ = [
     "Candidate",
     "Derivative",
     "Finding",
+    "Frozen",
     "Happened",
     "Held",
     "Identity",
@@ -177,6 +183,7 @@ __all__ = [
     "cameras",
     "change_status",
     "children",
+    "circle",
     "copies_total",
     "copy_pending",
     "count_anew",
@@ -199,11 +206,13 @@ __all__ = [
     "figures",
     "file_corrected",
     "filed_since",
+    "find_kept",
     "finish",
     "finish_all",
     "folders",
     "forget_copies",
     "forget_machine",
+    "found_nothing",
     "geocode_pending",
     "get",
     "get_many",
@@ -211,8 +220,12 @@ __all__ = [
     "has_pending",
     "hash_pending",
     "heal",
+    "heal_kept",
     "history",
     "inventory",
+    "is_kept",
+    "kept_files",
+    "kept_inventory",
     "know_place",
     "latest",
     "lock",

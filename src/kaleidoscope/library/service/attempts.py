@@ -92,6 +92,7 @@ async def begin_attempts(
             photo_id=PhotoId(photo),
             status=cast(Status, "PROCESSING" if photo in begun else held[photo].status),
             attempt_id=held[photo].attempt_id,
+            path=held[photo].path,
             state=state,
         )
         for photo, state in states.items()
@@ -241,6 +242,7 @@ async def change_status(session: AsyncSession, change: StatusChange) -> StatusCh
         photo_id=change.photo_id,
         status=cast(Status, held.status),
         attempt_id=held.attempt_id,
+        path=held.path,
         state=state,
     )
 
