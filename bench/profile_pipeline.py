@@ -106,7 +106,9 @@ def measured(product: Product) -> dict[str, float]:
         lines = answer.read().decode().splitlines()
     head = "kaleidoscope_ml_stage_seconds_sum{"
     return {
-        line.split('"')[1]: float(line.rpartition(" ")[2]) for line in lines if line.startswith(head)
+        line.split('"')[1]: float(line.rpartition(" ")[2])
+        for line in lines
+        if line.startswith(head)
     }
 
 

@@ -305,6 +305,7 @@ def regrouped(persons: list[int], vectors: list[np.ndarray], **more: Any) -> lis
         np.array(more.pop("photos", range(n))),
         np.array(more.pop("qualities", [1.0] * n)),
         np.array(more.pop("confirmed", [False] * n)),
+        np.array(more.pop("copies", [0] * n)),
         np.array(vectors, np.float32),
     )
     none = np.zeros(0, np.int64)
