@@ -25,16 +25,16 @@ Run = Callable[..., str]
 def run(album: Album, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command as a user does, from a thread of its own; its output.
 
-    `refused`: the exit code it ends with instead of 0; then all it said.
+    `refused`: the exit code it ends with instead of 0; then all it said. `typed`: on the keyboard.
     """
     import asyncio
 
     monkeypatch.setenv("KALEIDOSCOPE_DATABASE_URL", album.db.url)
     load.cache_clear()
 
-    async def run(*words: object, refused: int = 0) -> str:
+    async def run(*words: object, refused: int = 0, typed: str = "") -> str:
         given = [str(word) for word in words]
-        done = await asyncio.to_thread(CliRunner().invoke, app, given)
+        done = await asyncio.to_thread(CliRunner().invoke, app, given, typed)
         assert done.exit_code == refused, done.output
         return done.output if refused else done.stdout
 
@@ -167,3 +167,74 @@ async def test_calibrating_on_a_folder(
     assert (found["pack"], found["faces"], found["persons"]) == ("fake", 124, 40)
     assert catalog.find("fake").thresholds.slope == found["slope"]
     assert "--folder" in await run("calibrate", "--folder", tmp_path / "none", refused=2)
+
+
+async def shoot_doubtful(album: Album) -> list[int]:
+    """One person whom two others may be, the second in two photos; their ids."""
+    persons = []
+    for side, similarity in ((1, 1.0), (2, 0.915), (3, 0.915), (3, 0.915)):
+        vector = np.zeros(DIMENSION, np.float32)
+        vector[0], vector[side] = similarity, np.sqrt(1 - similarity**2)
+        photo = await album.add()
+        await album.deliver(album.callback(photo, [detection(vector)]))
+        persons += [p for p in await album.persons(photo[0]) if p is not None]
+    return list(dict.fromkeys(persons))
+
+
+async def test_reviewing_one_by_one(album: Album, run: Run, tmp_path: Path) -> None:
+    zero, two, three = await shoot_doubtful(album)
+    await run("rename", zero, "Zoe")
+    told = await run("review", "--sheet", tmp_path / "sheet.jpg", typed="what\ns\ny\nq\n")
+    assert f"Is person {three} (2 faces) the same as Zoe, person {zero} (1 faces)?" in told
+    assert "settles 2 faces" in told and "is put off" in told and ": merge, 1 faces moved" in told
+    assert told.endswith("1 questions settled, 1 put off\n")
+    with Image.open(tmp_path / "sheet.jpg") as sheet:
+        assert sheet.width > 0
+    assert await living(album) == {zero, three}, two
+    assert (await run("review", typed="q\n")).endswith("0 questions settled, 0 put off\n")
+
+
+async def living(album: Album) -> set[int]:
+    return {r.id for r in await album.rows("SELECT id FROM persons WHERE merged_into IS NULL")}
+
+
+async def test_reviewing_for_scripts(album: Album, run: Run) -> None:
+    zero, two, three = await shoot_doubtful(album)
+    first, second = json.loads(await run("review", "--json"))
+    assert {first["other"]["person_id"], second["other"]["person_id"]} == {two, three}
+    said = json.loads(await run("review", "--answer", first["question_id"], "no", "--json"))
+    assert (said["answer"], said["event"]["kind"]) == ("no", "reject")
+    assert "is put off" in await run("review", "--answer", second["question_id"], "skip")
+    [left] = json.loads(await run("review", "--json"))
+    assert (left["question_id"], left["skips"]) == (second["question_id"], 1)
+    assert "is no answer" in await run("review", "--answer", "x", "yes", refused=2)
+    assert "is no answer" in await run("review", "--answer", 1, "perhaps", refused=2)
+    assert "answered" in await run("review", "--answer", first["question_id"], "yes", refused=4)
+    assert await living(album) == {zero, two, three}
+
+
+async def test_names_for_others_and_back(album: Album, run: Run, tmp_path: Path) -> None:
+    photo_id, [anna] = await album.shoot(1)
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (200, 100)).save(path)
+    await album.rows(
+        "UPDATE media_assets SET final_path = :path, width = 200, height = 100,"
+        " file_hash = repeat('a', 64) WHERE photo_id = :id", path=str(path), id=photo_id,
+    )  # fmt: skip
+    await run("rename", anna, "Anna")
+    assert "born 2001-02-03" in await run("set-birth-date", anna, "2001-02-03")
+    assert "born 2001-02-03" in await run("show", anna)
+    assert "is no day" in await run("set-birth-date", anna, "Monday", refused=2)
+    assert "1 names of 1 photos would be written" in await run(
+        "write-sidecars", "--all", "--dry-run"
+    )
+    assert json.loads(await run("write-sidecars", "--all", "--json"))["names"] == 1
+    assert "1 faces would be confirmed" in await run("read-sidecars", "--dry-run")
+    assert json.loads(await run("read-sidecars", "--json"))["confirmed"] == 1
+    file = tmp_path / "names.jsonl"
+    assert "1 persons in" in await run("export-names", file)
+    assert "no birth date" in await run("set-birth-date", anna, "")
+    told = await run("import-names", file)
+    assert "1 named faces in 1 photos: 0 faces confirmed" in told and "1 birth dates" in told
+    assert json.loads(await run("import-names", file, "--dry-run", "--json"))["births"] == 0
+    assert "No such file" in await run("import-names", tmp_path / "none", refused=2)

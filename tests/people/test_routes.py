@@ -13,7 +13,7 @@ from album import DIMENSION, Album, detection, face
 
 from kaleidoscope.kernel import secrets, web
 from kaleidoscope.kernel.settings import load
-from kaleidoscope.people import service
+from kaleidoscope.people import jobs, service
 from kaleidoscope.people.routes import router
 
 Dump = dict[str, Any]
@@ -237,3 +237,34 @@ async def test_consolidating_where_there_is_nothing(album: Album, http: httpx.As
     named = (await http.post(f"/people/{anna}/rename", json={"display_name": "Anna"})).json()
     not_one = await http.post("/people/consolidate/undo", json={"round": named["event_id"]})
     assert not_one.status_code == 404, "an event of a person's is no consolidation"
+
+
+async def test_reviewing(album: Album, http: httpx.AsyncClient) -> None:
+    for side in (1, 2):
+        vector = np.zeros(DIMENSION, np.float32)
+        vector[0], vector[side] = 0.957, np.sqrt(1 - 0.957**2)
+        await album.deliver(album.callback(await album.add(), [detection(vector)]))
+    assert (await http.get("/people/review")).json() == []
+    await jobs.find_questions(album.db)
+    [question] = (await http.get("/people/review", params={"limit": 1})).json()
+    assert (question["faces"], question["skips"]) == (1, 0)
+    answer = f"/people/review/{question['question_id']}/answer"
+    assert (await http.post(answer, json={"answer": "perhaps"})).status_code == 422
+    skipped = (await http.post(answer, json={"answer": "skip"})).json()
+    assert skipped == {"question_id": question["question_id"], "answer": "skip", "event": None}
+    done = (await http.post(answer, json={"answer": "yes"})).json()
+    assert done["event"]["kind"] == "merge"
+    again = await http.post(answer, json={"answer": "yes"})
+    assert (again.status_code, again.json()["event_id"]) == (409, done["event"]["event_id"])
+    assert (await http.get("/people/review")).json() == []
+    assert (await http.get("/people/review", params={"limit": 0})).status_code == 422
+
+
+async def test_birth_dates(album: Album, http: httpx.AsyncClient) -> None:
+    _, [anna] = await album.shoot(1)
+    path = f"/people/{anna}/birth-date"
+    assert (await http.post(path, json={"birth_date": "2001-02-03"})).status_code == 200
+    assert (await http.get(f"/person/{anna}")).json()["birth_date"] == "2001-02-03"
+    assert (await http.post(path, json={"birth_date": "9001-02-03"})).status_code == 422
+    assert (await http.post(path, json={"birth_date": "tomorrow"})).status_code == 422
+    assert (await http.post(path, json={"birth_date": None})).json()["birth_date"] is None

@@ -143,9 +143,8 @@ def _services() -> Iterator[str]:
 
 
 async def _settle_persons() -> None:
-    (job,) = people_jobs.CLOCK
     async with open_database() as db:
-        while not await run_once(db, job):  # noqa: ASYNC110 - the scheduler is at it
+        while not await run_once(db, people_jobs.CONSOLIDATION):  # noqa: ASYNC110 - the scheduler is at it
             await asyncio.sleep(0.1)
 
 

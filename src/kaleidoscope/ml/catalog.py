@@ -126,9 +126,13 @@ class Thresholds(_Data):
             return self.merge_at(persons, views=views)
         return self.lonely + self.shift(views)
 
+    def even_at(self, persons: int, *, views: int = 2) -> float:
+        """The similarity at which it is as likely as not that a face is of the person."""
+        return self._step(persons).even + self.shift(views)
+
     def probability(self, similarity: float, persons: int, *, views: int = 2) -> float:
         """How likely a face is of the person it is most similar to, 0..1, in such a library."""
-        above = similarity - self._step(persons).even - self.shift(views)
+        above = similarity - self.even_at(persons, views=views)
         return 1 / (1 + math.exp(max(-700.0, min(700.0, -self.slope * above))))
 
     def _step(self, persons: int) -> Step:

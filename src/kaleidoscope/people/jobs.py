@@ -23,7 +23,7 @@ from kaleidoscope.library import service as library
 from kaleidoscope.library.events import PhotoToProcess
 from kaleidoscope.ml.client import MlClient
 from kaleidoscope.ml.schemas import AttemptState, ProcessPhoto
-from kaleidoscope.people.service import healing, matching
+from kaleidoscope.people.service import healing, matching, review
 from kaleidoscope.people.service.healing import Consolidated
 from kaleidoscope.people.service.indexing import build_index
 from kaleidoscope.people.settings import PeopleSettings
@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 LONG_POLL = 20.0  # seconds that the ML service may hold the question how an attempt stands
 LONGEST_PAUSE = 15.0  # seconds between two tries to reach a service that is away
 GROUPS_A_TRANSACTION = 100
+PORTIONS = 20  # of persons and open faces that one search for questions looks at
 T = TypeVar("T")
 
 
@@ -222,6 +223,31 @@ async def consolidate_when_quiet(db: Database) -> Consolidated | None:
     return await consolidate(db)
 
 
+# ---- questions ---------------------------------------------------------------------------------
+
+
+async def find_questions(db: Database, portions: int = PORTIONS) -> int:
+    """Search for what a person should be asked, some at a time; how many were looked at."""
+    pack, looked = matching.find_pack(None), 0
+    for _ in range(portions):
+        async with db.transaction() as session:
+            here = await review.look(session, pack)
+        if not here:
+            break
+        looked += here
+    return looked
+
+
+async def find_questions_when_quiet(db: Database) -> int:
+    """Search once no photo is on its way and persons are consolidated: all else would change."""
+    async with db.transaction() as session:
+        overdue = await healing.overdue_since(session, matching.find_pack(None))
+        counts = await library.counts(session)
+    if overdue is not None or counts["READY"] + counts["PROCESSING"] > 0:
+        return 0
+    return await find_questions(db)
+
+
 HANDLERS = [
     Handler(
         topic=PhotoToProcess.topic,
@@ -232,10 +258,8 @@ HANDLERS = [
     )
 ]
 
-CLOCK = [
-    ClockJob(
-        "consolidate",
-        load(PeopleSettings).consolidate_every,
-        consolidate_when_quiet,
-    )
-]
+CONSOLIDATION = ClockJob(
+    "consolidate", load(PeopleSettings).consolidate_every, consolidate_when_quiet
+)
+QUESTIONS = ClockJob("review", load(PeopleSettings).ask_every, find_questions_when_quiet)
+CLOCK = [CONSOLIDATION, QUESTIONS]

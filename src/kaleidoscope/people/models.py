@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
 from pgvector.sqlalchemy import Vector
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
+    Date,
     DateTime,
     ForeignKey,
     Identity,
@@ -59,6 +61,9 @@ class Person(Base):
     )
     display_name: Mapped[str | None] = mapped_column(
         String(255), comment="The name a user gave; null while unnamed"
+    )
+    birth_date: Mapped[date | None] = mapped_column(
+        Date, comment="When the person was born, where a user said so"
     )
     primary_embedding_id: Mapped[int | None] = mapped_column(
         BigInteger,
@@ -289,7 +294,7 @@ class IdentityEvent(Base):
         DateTime(timezone=True), server_default=NOW, comment="When it was done"
     )
     kind: Mapped[str] = mapped_column(
-        Text, comment="merge, split, rename, confirm, reject, consolidate, undo"
+        Text, comment="merge, split, rename, confirm, reject, names, consolidate, undo"
     )
     made_by: Mapped[str] = mapped_column(Text, comment="machine or person")
     person_ids: Mapped[list[int]] = mapped_column(
@@ -325,4 +330,95 @@ class Consolidation(Base):
     )
     finished_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=NOW, comment="When the last round ended"
+    )
+
+
+class ReviewQuestion(Base):
+    """Something that a person's word would settle: is this face, or this whole person, P?"""
+
+    __tablename__ = "review_questions"
+    __table_args__ = (
+        CheckConstraint("num_nonnulls(other_id, face_id) = 1", name="about_one"),
+        CheckConstraint("other_id <> person_id", name="not_itself"),
+        UniqueConstraint("person_id", "other_id"),
+        UniqueConstraint("face_id", "person_id"),
+        Index(
+            "ix_review_questions_queue",
+            "pack",
+            "skips",
+            text("is_named DESC"),
+            text("gain DESC"),
+            "id",
+            postgresql_where=text("event_id IS NULL"),
+        ),
+        Index(
+            "ix_review_questions_other_id",
+            "other_id",
+            postgresql_where=text("other_id IS NOT NULL"),
+        ),
+        Index(
+            "ix_review_questions_event_id",
+            "event_id",
+            postgresql_where=text("event_id IS NOT NULL"),
+        ),
+        {"comment": "The review queue: who may be whom, ordered by what an answer would settle"},
+    )
+
+    id: Mapped[int] = mapped_column(
+        BigInteger, Identity(), primary_key=True, comment="question_id in the API"
+    )
+    pack: Mapped[str] = mapped_column(Text, comment="Model pack that sees the likeness")
+    person_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("persons.id"), comment="P: the person it may be, a named one first"
+    )
+    other_id: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("persons.id"), comment="The whole person asked about"
+    )
+    face_id: Mapped[int | None] = mapped_column(
+        BigInteger,
+        ForeignKey("faces.id", ondelete="CASCADE"),
+        comment="The open face asked about",
+    )
+    similarity: Mapped[float] = mapped_column(REAL, comment="Average cosine between the two")
+    probability: Mapped[float] = mapped_column(
+        REAL, comment="How likely yes is, calibrated, when it was last looked at"
+    )
+    faces: Mapped[int] = mapped_column(Integer, comment="How many faces an answer settles")
+    gain: Mapped[float] = mapped_column(
+        REAL, comment="faces times the entropy of the probability in bits: what is to be learnt"
+    )
+    is_named: Mapped[bool] = mapped_column(Boolean, comment="P has a name: asked before others")
+    skips: Mapped[int] = mapped_column(
+        Integer,
+        server_default=text("0"),
+        comment="How often it was put off; asked after those put off less",
+    )
+    event_id: Mapped[int | None] = mapped_column(
+        BigInteger,
+        ForeignKey("identity_events.id"),
+        comment="The event that the answer made; null while open, and again once undone",
+    )
+    created_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=NOW, comment="When it first came up"
+    )
+
+
+class ReviewProgress(Base):
+    """How far the search for questions has come."""
+
+    __tablename__ = "review_progress"
+    __table_args__ = ({"comment": "One row a model pack: who has been looked at for questions"},)
+
+    pack: Mapped[str] = mapped_column(Text, primary_key=True, comment="Model pack")
+    version: Mapped[int] = mapped_column(
+        BigInteger, comment="Persons changed at a later version are still to be looked at"
+    )
+    person_id: Mapped[int] = mapped_column(
+        BigInteger, comment="... and those of this version above this id"
+    )
+    face_id: Mapped[int] = mapped_column(
+        BigInteger, comment="Open faces above this one are still to be looked at"
+    )
+    faces_since: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=NOW, comment="When the round over open faces began"
     )

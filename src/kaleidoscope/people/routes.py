@@ -13,6 +13,8 @@ from kaleidoscope.kernel.errors import Forbidden
 from kaleidoscope.kernel.web import ServiceOnly, Session
 from kaleidoscope.people import jobs, service
 from kaleidoscope.people.schemas import (
+    AnswerRequest,
+    BirthDateRequest,
     Callback,
     CallbackAnswer,
     Callbacks,
@@ -26,15 +28,17 @@ from kaleidoscope.people.schemas import (
     PhotoView,
     RejectRequest,
     RenameRequest,
+    ReviewQuestion,
     SplitRequest,
     UndoRequest,
     UndoRoundRequest,
 )
-from kaleidoscope.people.service import Consolidated, Event, Quality
+from kaleidoscope.people.service import Answered, Consolidated, Event, Quality
 
 router = APIRouter(tags=["people"])
 
 PersonId = Annotated[int, Path(ge=1, lt=2**63)]
+QuestionId = Annotated[int, Path(ge=1, lt=2**63)]
 FaceId = Annotated[int, Path(ge=1, lt=2**63)]
 
 
@@ -142,6 +146,20 @@ async def quality(
     return await service.quality(session, wanted)
 
 
+@router.get("/people/review")
+async def review(
+    session: Session, limit: Annotated[int, Query(ge=1, le=200)] = 20
+) -> list[ReviewQuestion]:
+    """What a person should be asked next: what settles most comes first, named persons before."""
+    return await service.questions(session, limit)
+
+
+@router.post("/people/review/{question_id}/answer")
+async def answer(question_id: QuestionId, asked: AnswerRequest, session: Session) -> Answered:
+    """Yes merges or confirms, no is remembered for ever, skip asks again after all others."""
+    return await service.answer(session, question_id, asked.answer)
+
+
 @router.post("/people/merge")
 async def merge(asked: MergeRequest, session: Session) -> Event:
     """All of `gone` are the person `kept`; their ids resolve to it from now on."""
@@ -181,6 +199,13 @@ async def split(person_id: PersonId, asked: SplitRequest, session: Session) -> E
 async def rename(person_id: PersonId, asked: RenameRequest, session: Session) -> Event:
     """Name a person, or take the name away."""
     return await service.rename(session, person_id, asked.display_name)
+
+
+@router.post("/people/{person_id}/birth-date")
+async def birth_date(person_id: PersonId, asked: BirthDateRequest, session: Session) -> PersonView:
+    """Say when a person was born, or take that away."""
+    living = await service.set_birth_date(session, person_id, asked.birth_date)
+    return await service.person(session, living)
 
 
 @router.post("/faces/{face_id}/confirm")

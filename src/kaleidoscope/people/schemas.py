@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -201,6 +201,7 @@ class PersonView(BaseModel):
     display_name: str | None
     created_at: datetime
     user_id: int | None
+    birth_date: date | None
     faces: int
     photos: int
     merged_from: list[int]
@@ -216,6 +217,76 @@ class PersonLine(BaseModel):
     faces: int
     photos: int
     created_at: datetime
+
+
+class PortableFace(BaseModel):
+    """A face of `people export-names`: the SHA-256 of its photo, and where in it, in pixels of an
+    image of this `size` as displayed. The embedding is personal data.
+    """
+
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
+    bbox: Box
+    size: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] | None
+    confirmed: bool
+    embedding: EncodedVector | None = None
+
+
+class PortablePerson(BaseModel):
+    """A line of `people export-names`. `aliases` are ids that were merged into this one."""
+
+    person_id: int
+    name: str | None
+    aliases: list[int] = []
+    birth_date: date | None = None
+    pack: str
+    faces: list[PortableFace]
+
+
+class BirthDateRequest(BaseModel):
+    """POST /people/{id}/birth-date: null takes it away."""
+
+    birth_date: date | None
+
+
+class ReviewFace(BaseModel):
+    """A face to look at: `bbox` in displayed pixels."""
+
+    face_id: int
+    photo_id: int
+    path: str
+    bbox: list[float]
+
+
+class ReviewParty(BaseModel):
+    """A person that a question is about; `example` is the best of the faces."""
+
+    person_id: int
+    display_name: str | None
+    faces: int
+    example: ReviewFace | None
+
+
+class ReviewQuestion(BaseModel):
+    """Is `other` (a whole person) or `face` (an open face) the same as `person`?
+
+    An answer settles so many `faces`; `gain` is that times the entropy of the probability.
+    """
+
+    question_id: int
+    person: ReviewParty
+    other: ReviewParty | None
+    face: ReviewFace | None
+    similarity: float
+    probability: float
+    faces: int
+    gain: float
+    skips: int
+
+
+class AnswerRequest(BaseModel):
+    """POST /people/review/{id}/answer: skip puts the question off."""
+
+    answer: Literal["yes", "no", "skip"]
 
 
 class MergeRequest(BaseModel):

@@ -34,6 +34,19 @@ class PeopleSettings(Section):
         le=1,
         description="Least quality of a face that founds a person; empty: the model pack's.",
     )
+    ask_from: float = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="Least probability that two persons, or a face and a person, are the same at "
+        "which the review queue asks.",
+    )
+    ask_every: timedelta = Field(
+        default=timedelta(seconds=30),
+        gt=timedelta(0),
+        description="How often, in seconds, persons that changed and open faces are searched for "
+        "questions, some thousands at most; done once no photo is waiting or being processed.",
+    )
     exact_up_to: int = Field(
         default=10_000,
         ge=0,

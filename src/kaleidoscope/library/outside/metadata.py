@@ -120,6 +120,22 @@ def sidecars_beside(path: str, listings: Listings) -> list[str]:
 # Photos
 
 
+def exif_of(image: ImageFile.ImageFile, mime: str) -> exif.Facts:
+    """What the EXIF of an open photo says; nothing where it is broken."""
+    try:
+        return _exif_of(image, {str(key): value for key, value in image.info.items()}, mime)
+    except Exception:  # Pillow raises anything
+        return exif.Facts()
+
+
+def raw_orientation(file: BinaryIO, mime: str) -> int | None:
+    """How a raw photo is turned, as its EXIF says."""
+    try:
+        return _raw_facts(file, mime).orientation
+    except Exception:
+        return None
+
+
 def _read_media(file: BinaryIO, name: str, task: Plain, found: _Found) -> None:
     mime, media_type = sniff(file.read(HEAD), task.get("name") or name) or (None, None)
     if media_type == "video" or (mime is None and task.get("media_type") == "video"):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Row, any_, func, literal, select
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Row, String, any_, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.db import sql
@@ -28,6 +28,15 @@ async def by_ids(session: AsyncSession, photo_ids: Collection[int]) -> Sequence[
 async def by_path(session: AsyncSession, path: str) -> Row[Any] | None:
     """The asset that lies at a path."""
     return (await session.execute(select(*ASSETS).where(ASSETS.final_path == path))).one_or_none()
+
+
+async def by_contents(session: AsyncSession, hashes: Collection[str]) -> Sequence[Row[Any]]:
+    """The first asset of each of these contents (SHA-256, hexadecimal)."""
+    query = select(*ASSETS).where(
+        ASSETS.file_hash == any_(literal(list(hashes), ARRAY(String))),
+        ASSETS.duplicate_of.is_(None),
+    )
+    return (await session.execute(query)).all()
 
 
 async def named(session: AsyncSession, filename: str, limit: int) -> Sequence[Row[Any]]:

@@ -95,6 +95,7 @@ from kaleidoscope.library.service.hashing import hash_pending
 from kaleidoscope.library.service.history import Happened, history, note
 from kaleidoscope.library.service.ledger import (
     attempts,
+    by_contents,
     by_path,
     count_known,
     counts,
@@ -136,6 +137,12 @@ from kaleidoscope.library.service.registration import (
     register,
 )
 from kaleidoscope.library.service.scrubbing import count_damaged, damaged, heal, scrub, scrub_some
+from kaleidoscope.library.service.sidecars import (
+    NamedRegion,
+    names_reader,
+    names_writer,
+    pair_regions,
+)
 
 __all__ = [
     "SAMPLE",
@@ -146,6 +153,7 @@ __all__ = [
     "Happened",
     "Held",
     "Identity",
+    "NamedRegion",
     "Original",
     "Outcome",
     "Parcel",
@@ -164,6 +172,7 @@ __all__ = [
     "begin_attempt",
     "begin_attempts",
     "begun",
+    "by_contents",
     "by_path",
     "cameras",
     "change_status",
@@ -212,11 +221,14 @@ __all__ = [
     "metadata_reader",
     "metadata_task",
     "modified_at",
+    "names_reader",
+    "names_writer",
     "new_attempt",
     "note",
     "number_of",
     "owned",
     "page",
+    "pair_regions",
     "parcels",
     "photo_dates",
     "photo_ids",

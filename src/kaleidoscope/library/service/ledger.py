@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -37,6 +37,12 @@ async def by_path(session: AsyncSession, path: str) -> Photo | None:
     """The asset at a path as `kernel.paths.to_text` spells it."""
     row = await assets.by_path(session, path)
     return None if row is None else Photo.model_validate(row)
+
+
+async def by_contents(session: AsyncSession, hashes: Collection[str]) -> dict[str, Photo]:
+    """The assets that have these contents (SHA-256), by it; of equal ones the first."""
+    rows = await assets.by_contents(session, hashes)
+    return {row.file_hash: Photo.model_validate(row) for row in rows}
 
 
 async def number_of(session: AsyncSession, name: str) -> int:

@@ -21,6 +21,8 @@ from kaleidoscope.people.service.dump import stream as dump
 from kaleidoscope.people.service.healing import Consolidated
 from kaleidoscope.people.service.indexing import reindex
 from kaleidoscope.people.service.matching import find_pack
+from kaleidoscope.people.service.naming import Heeded, set_birth_date
+from kaleidoscope.people.service.portable import export_names, import_names
 from kaleidoscope.people.service.quality import Quality, quality
 from kaleidoscope.people.service.reading import (
     Portrait,
@@ -32,12 +34,19 @@ from kaleidoscope.people.service.reading import (
     photo,
     portraits,
 )
+from kaleidoscope.people.service.review import Answered, Word, answer, in_words, questions
+from kaleidoscope.people.service.sidecars import Written, read_sidecars, write_sidecars
 
 __all__ = [
+    "Answered",
     "Consolidated",
     "Event",
+    "Heeded",
     "Portrait",
     "Quality",
+    "Word",
+    "Written",
+    "answer",
     "classify",
     "confirm",
     "counts",
@@ -45,9 +54,12 @@ __all__ = [
     "deliver_all",
     "dump",
     "export",
+    "export_names",
     "find_pack",
     "gzipped",
     "history",
+    "import_names",
+    "in_words",
     "merge",
     "names",
     "person",
@@ -55,11 +67,15 @@ __all__ = [
     "photo",
     "portraits",
     "quality",
+    "questions",
+    "read_sidecars",
     "reindex",
     "reject",
     "rename",
     "resolve",
+    "set_birth_date",
     "split",
     "undo",
     "undo_round",
+    "write_sidecars",
 ]

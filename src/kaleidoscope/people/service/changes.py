@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from kaleidoscope.kernel.errors import Conflict, Invalid, NotFound
 from kaleidoscope.library import service as library
 from kaleidoscope.people.queries import faces as face_rows
-from kaleidoscope.people.queries import ledger, locks, persons
+from kaleidoscope.people.queries import ledger, locks, persons, review
 from kaleidoscope.people.rules import changes
 from kaleidoscope.people.rules.changes import MACHINE, PERSON, Change, State
 
@@ -115,6 +115,7 @@ async def undo(session: AsyncSession, event_id: int | None = None) -> Event:
     after = changes.undo(now, change)
     if row.made_by == MACHINE:
         after = _not_again(after, change)
+    await review.reopen(session, row.id)
     return await record(session, "undo", PERSON, now, after, undoes=row.id)
 
 

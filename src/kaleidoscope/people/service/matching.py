@@ -63,6 +63,12 @@ def probability(pack: Pack, similarity: float, persons: int) -> float:
     return pack.thresholds.probability(similarity, persons, views=views)
 
 
+def even(pack: Pack, persons: int) -> float:
+    """The similarity at which yes is as likely as no, in a library of so many regulars."""
+    views = VIEWS[load(MlSettings).preset]
+    return pack.thresholds.even_at(persons, views=views)
+
+
 async def size(session: AsyncSession, pack: str) -> search.Library:
     """How large the library is, as far as it matters for thresholds and the way to search."""
     return await search.library(session, pack, load(PeopleSettings).exact_up_to)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from kaleidoscope.library import service as library
 from kaleidoscope.library.schemas import Photo
 from kaleidoscope.ml.catalog import Pack
-from kaleidoscope.people.queries import reading
+from kaleidoscope.people.queries import naming, reading
 from kaleidoscope.people.queries.search import from_sql
 from kaleidoscope.people.rules.changes import PERSON
 from kaleidoscope.people.schemas import (
@@ -45,6 +45,7 @@ async def person(
     """The living person that an id stands for, with the photos of the best faces."""
     row = await reading.person(session, await resolve(session, person_id))
     best = await reading.best_photos(session, row.person_id, EXAMPLES)
+    births = await naming.birth_dates(session, [row.person_id])
     embedding = None
     if with_embedding:
         written = await reading.mean(session, row.person_id, matching.find_pack(None).name)
@@ -54,6 +55,7 @@ async def person(
         display_name=row.display_name,
         created_at=row.created_at,
         user_id=row.user_id,
+        birth_date=births.get(row.person_id),
         faces=row.faces,
         photos=row.photos,
         merged_from=row.merged_from,

@@ -13,11 +13,15 @@ from rich.table import Table
 
 from kaleidoscope.kernel.terminal import console, emit, open_database, run
 from kaleidoscope.people import jobs, service
+from kaleidoscope.people.commands import names
+from kaleidoscope.people.commands.review import review
 from kaleidoscope.people.rules.quality import Share
 from kaleidoscope.people.schemas import PersonLine, PersonView
 from kaleidoscope.people.service import Consolidated, Event, Quality
 
 app = typer.Typer(no_args_is_help=True, help="People: list, show, name, merge, split, undo.")
+app.command()(review)
+names.register(app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 PersonArgument = Annotated[int, typer.Argument(metavar="PERSON", help="A person_id.", min=1)]
@@ -368,6 +372,8 @@ def reindex(json: AsJson = False) -> None:
 def _show(person: PersonView) -> None:
     emit(f"person {person.person_id}: {person.display_name or 'no name yet'}")
     emit(f"{person.faces} faces in {person.photos} photos, since {_when(person.created_at)}")
+    if person.birth_date:
+        emit(f"born {person.birth_date}")
     if person.merged_from:
         emit(f"merged from {', '.join(map(str, person.merged_from))}")
     for path in person.example_photos:
