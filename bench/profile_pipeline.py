@@ -1,6 +1,6 @@
 """Where the processor time of a photo goes, by process and by stage, in a run of the whole product.
 
-usage: profile_pipeline.py [FOLDER] [--photos 500] [--pack builtin]
+usage: profile_pipeline.py [FOLDER] [--photos 500]
 
 Processor time (user and system) is read from the kernel before and after the ingest, so that other
 load of the machine hardly changes it. The stages are what the ML service measures of its own.
@@ -43,10 +43,11 @@ def main() -> None:
         warm.mkdir()
         (Path(scratch) / "00000.jpg").rename(warm / "warm.jpg")
         product.ingest(warm)
-        before, idle, stages, began = cpu(product), idle_seconds(), measured(product), time.time()
+        before, stages, idle, began = cpu(product), measured(product), idle_seconds(), time.time()
         summary = product.ingest(Path(scratch))
         seconds = time.time() - began
-        after, idle, later = cpu(product), idle_seconds() - idle, measured(product)
+        idle = idle_seconds() - idle
+        after, later = cpu(product), measured(product)
     count = summary["scanned"]
     print(f"{count} photos, {summary['faces_detected']} faces, {count / seconds:.1f} photos/s,")
     print(f"{os.cpu_count()} cores, {idle / seconds / (os.cpu_count() or 1):.0%} of them idle\n")
@@ -104,12 +105,8 @@ def measured(product: Product) -> dict[str, float]:
     )
     with urllib.request.urlopen(f"{url}/metrics") as answer:
         lines = answer.read().decode().splitlines()
-    head = "kaleidoscope_ml_stage_seconds_sum{"
-    return {
-        line.split('"')[1]: float(line.rpartition(" ")[2])
-        for line in lines
-        if line.startswith(head)
-    }
+    mine = [line for line in lines if line.startswith("kaleidoscope_ml_stage_seconds_sum{")]
+    return {line.split('"')[1]: float(line.rpartition(" ")[2]) for line in mine}
 
 
 def environment(process: psutil.Process, folder: str) -> list[str]:

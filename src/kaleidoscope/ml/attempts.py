@@ -27,7 +27,7 @@ KEEP_SECONDS = 600.0
 KEEP_MOST = 10_000
 RETRY_AFTER = 1
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
-GATHER_SECONDS, GATHER_MOST = 0.2, 32  # of results that are delivered together
+GATHER_SECONDS, GATHER_MOST = 0.5, 32  # of results that are delivered together
 
 Body = dict[str, Any]
 
