@@ -99,6 +99,7 @@ class CallbackMeta(_Lenient):
     height: Annotated[int, Field(gt=0)] | None = None
     mime_type: str | None = None
     duration_ms: int | None = None
+    picture_hash: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None = None
     timings: dict[str, float] = {}
 
 

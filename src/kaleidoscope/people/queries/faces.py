@@ -75,6 +75,7 @@ class NewFace:
     quality: float | None
     measures: dict[str, Any] | None
     vector: NDArray[np.float32]
+    copy_of: int | None = None
 
 
 async def write_faces(session: AsyncSession, faces: Sequence[NewFace], *, pack: str) -> list[int]:
@@ -98,15 +99,15 @@ async def write_faces(session: AsyncSession, faces: Sequence[NewFace], *, pack: 
         sql(
             "INSERT INTO faces (id, photo_id, person_id, status, bbox, landmarks,"
             "   suggested_person_id, similarity, confidence, quality, measures, model_version,"
-            "   attempt_id)"
+            "   attempt_id, copy_of)"
             " SELECT id, photo_id, person_id,"
             "   CASE WHEN person_id IS NULL THEN 'open' ELSE 'assigned' END, bbox, landmarks,"
             "   suggested_person_id, similarity, confidence, quality,"
-            "   measures, model_version, attempt_id"
+            "   measures, model_version, attempt_id, copy_of"
             " FROM jsonb_to_recordset(CAST(:faces AS jsonb)) AS u (id bigint, photo_id bigint,"
             "   attempt_id uuid, model_version text, person_id bigint, bbox real[],"
             "   landmarks real[], suggested_person_id bigint, similarity real,"
-            "   confidence real, quality real, measures jsonb)"
+            "   confidence real, quality real, measures jsonb, copy_of bigint)"
             " ON CONFLICT (id) DO UPDATE SET person_id = excluded.person_id,"
             "   status = excluded.status, bbox = excluded.bbox, landmarks = excluded.landmarks,"
             "   suggested_person_id = excluded.suggested_person_id,"
@@ -130,6 +131,7 @@ async def write_faces(session: AsyncSession, faces: Sequence[NewFace], *, pack: 
                         "confidence": f.confidence,
                         "quality": f.quality,
                         "measures": f.measures,
+                        "copy_of": f.copy_of,
                     }
                     for face_id, f in zip(face_ids, faces, strict=True)
                 ]

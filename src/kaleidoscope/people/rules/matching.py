@@ -38,6 +38,8 @@ class Limits:
     """By how much two persons must be more similar for each doubling of the smaller."""
     lonely: float = 1.0
     """The similarity of the next most similar persons where there is nobody near."""
+    legible: float = 0.0
+    """The least quality of a face that joins somebody whom it is like on average."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Sight:
     """The person that somebody said this is."""
     held: int | None = None
     """The person it had before it was processed again."""
+    copied: int | None = None
+    """The person of the same face in a picture of which the photo is a copy."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,8 @@ def decide(sights: Sequence[Sight], vectors: Vectors, limits: Limits) -> list[Ve
         for i, s in enumerate(sights)
         if s.fixed is not None
     }
-    for similarity, i, person_id in _pairs(sights, limits.join):
+    _copy(sights, verdicts, alike)
+    for similarity, i, person_id in _pairs(sights, limits):
         if i not in verdicts and _free(person_id, i, verdicts, alike):
             verdicts[i] = Verdict(person_id=person_id, similarity=similarity)
     _keep(sights, verdicts, alike)
@@ -170,7 +175,7 @@ class Gains:
                 person = -1 - founds
             elif person is not None and person < 0:
                 founds = -1 - person
-            new = sight.held is None and sight.fixed is None
+            new = sight.held is None and sight.fixed is None and sight.copied is None
             if person is not None and (new or person < 0):
                 self._gained.setdefault(person, []).append(vector)
             known = None if person is None or person < 0 else person
@@ -201,13 +206,27 @@ class Gains:
         return found
 
 
-def _pairs(sights: Sequence[Sight], join: float) -> list[tuple[float, int, int]]:
-    """Every acceptable (similarity, face, person): those held already, then the most similar."""
+def _copy(sights: Sequence[Sight], verdicts: dict[int, Verdict], alike: NDArray[np.bool_]) -> None:
+    """In the copy of a picture everybody is who they are there."""
+    for i, sight in enumerate(sights):
+        person = sight.copied
+        if i in verdicts or person is None or person in sight.refused:
+            continue
+        if _free(person, i, verdicts, alike):
+            verdicts[i] = Verdict(person_id=person, similarity=sight.similar.get(person))
+
+
+def _pairs(sights: Sequence[Sight], limits: Limits) -> list[tuple[float, int, int]]:
+    """Every acceptable (similarity, face, person): those held already, then the most similar.
+
+    A face too poor to be told from others joins only those who have the very face, or who held it.
+    """
     pairs = [
         (similarity, i, person_id)
         for i, sight in enumerate(sights)
         for person_id, similarity in sight.similar.items()
-        if similarity >= join and person_id not in sight.refused
+        if similarity >= (limits.join if sight.quality >= limits.legible else limits.copy)
+        and person_id not in sight.refused
     ]
     return sorted(pairs, key=lambda p: (sights[p[1]].held != p[2], -p[0], p[1], p[2]))
 

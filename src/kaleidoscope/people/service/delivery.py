@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import numpy as np
@@ -13,10 +13,12 @@ from kaleidoscope.kernel.errors import Conflict, Invalid
 from kaleidoscope.library import service as library
 from kaleidoscope.ml.catalog import Pack
 from kaleidoscope.people.queries import faces as face_rows
-from kaleidoscope.people.queries import locks, persons
+from kaleidoscope.people.queries import locks, persons, pictures
 from kaleidoscope.people.queries.faces import NewFace, StoredFace
 from kaleidoscope.people.queries.persons import Joining
+from kaleidoscope.people.queries.pictures import Picture
 from kaleidoscope.people.rules.changes import PERSON
+from kaleidoscope.people.rules.copies import Known, originals
 from kaleidoscope.people.rules.matching import (
     Sight,
     Sitting,
@@ -171,23 +173,26 @@ async def _recognise(
         )
         for callback, before, own in zip(callbacks, befores, vectors, strict=True)
     ]
+    copied = await _copied(session, pack, callbacks, sittings)
+    sittings = [_with(sitting, same) for sitting, same in zip(sittings, copied, strict=True)]
     verdicts = await matching.match_all(session, pack, sittings, may_found=True)
     founders = _founders(callbacks, verdicts, names)
     found_ids = await persons.found_persons(session, [f.name for f in founders]) if founders else []
     new = {
         callback.photo_id: [
-            _new_face(callback, tried, *face, found_ids)
+            _new_face(callback, tried, found_ids, *face)
             for face in zip(
                 callback.detections,
                 sitting.vectors,
                 before,
                 decided,
                 sitting.suggested,
+                originals,
                 strict=True,
             )
         ]
-        for callback, sitting, before, decided in zip(
-            callbacks, sittings, befores, verdicts, strict=True
+        for callback, sitting, before, decided, originals in zip(
+            callbacks, sittings, befores, verdicts, copied, strict=True
         )
     }
     shown = await _write(session, pack, new, stored, befores)
@@ -202,6 +207,48 @@ async def _recognise(
         )
         for callback in callbacks
     }
+
+
+async def _copied(
+    session: AsyncSession,
+    pack: Pack,
+    callbacks: Sequence[Callback],
+    sittings: Sequence[Sitting],
+) -> list[Sequence[Known | None]]:
+    """For each face the same one in a picture of which its photo is a copy; and remember how the
+    photos look. A face that was known before is no copy now.
+    """
+    looks = {c.photo_id: look for c in callbacks if (look := _picture(c)) is not None}
+    if not looks:
+        return [[None] * len(sitting.sights) for sitting in sittings]
+    alike = await pictures.faces_alike(session, pack.name, list(looks.values()))
+    await pictures.remember(session, list(looks.values()))
+    least = matching.limits(pack, persons=0).merge
+    found: list[Sequence[Known | None]] = []
+    for callback, sitting in zip(callbacks, sittings, strict=True):
+        known = alike.get(callback.photo_id)
+        if not known:
+            found.append([None] * len(sitting.sights))
+            continue
+        look, boxes = looks[callback.photo_id], [d.bbox for d in callback.detections]
+        same = originals(boxes, (look.width, look.height), sitting, known, least)
+        found.append(
+            [
+                original if sight.held is None and sight.fixed is None else None
+                for original, sight in zip(same, sitting.sights, strict=True)
+            ]
+        )
+    return found
+
+
+def _picture(callback: Callback) -> Picture | None:
+    """How the photo looks, where there are faces and somebody looked."""
+    meta = callback.meta
+    if meta.picture_hash is None or meta.width is None or meta.height is None:
+        return None
+    if not callback.detections:
+        return None
+    return Picture(callback.photo_id, meta.picture_hash, meta.width, meta.height)
 
 
 async def _write(
@@ -272,6 +319,15 @@ def _sights(
     ]
 
 
+def _with(sitting: Sitting, copied: Sequence[Known | None]) -> Sitting:
+    """The faces with whose they are in the picture of which the photo is a copy."""
+    sights = [
+        replace(sight, copied=original.person_id) if original else sight
+        for sight, original in zip(sitting.sights, copied, strict=True)
+    ]
+    return replace(sitting, sights=sights)
+
+
 def _quality(detection: Detection) -> float:
     """The quality the ML service gave; a sender that measures none vouches for its faces."""
     score = (detection.quality or {}).get("score")
@@ -333,13 +389,15 @@ def _founders(
 def _new_face(
     callback: Callback,
     tried: Mapping[int, UUID],
+    founded: Sequence[int],
     detection: Detection,
     vector: Vector,
     was: StoredFace | None,
     verdict: Verdict,
     suggested: int | None,
-    founded: Sequence[int],
+    original: Known | None,
 ) -> NewFace:
+    follows = original is not None and verdict.person_id == original.person_id
     return NewFace(
         id=was.id if was else None,
         photo_id=callback.photo_id,
@@ -354,6 +412,7 @@ def _new_face(
         quality=None if detection.quality is None else _quality(detection),
         measures=detection.quality,
         vector=vector,
+        copy_of=original.face_id if original and follows else None,
     )
 
 
@@ -361,7 +420,7 @@ def _joinings(faces: Sequence[tuple[NewFace, int]]) -> list[Joining]:
     """What each person gains by these faces, each with the id of its vector."""
     gained: dict[int, list[tuple[NewFace, int]]] = {}
     for face, vector_id in faces:
-        if face.person_id is not None:
+        if face.person_id is not None and face.copy_of is None:
             gained.setdefault(face.person_id, []).append((face, vector_id))
     return [
         Joining(

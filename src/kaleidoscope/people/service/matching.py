@@ -52,6 +52,7 @@ def limits(pack: Pack, persons: int) -> Limits:
         found=found,
         rival=0.0 if plain else stated.rival,
         caution=0.0 if plain else stated.caution,
+        legible=stated.legible_quality,
         lonely=merge if plain else stated.lonely_at(persons, views=views),
     )
 
