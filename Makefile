@@ -8,6 +8,8 @@ UV_VERSION := 0.13.8
 PYTHON ?= python3
 UV := .uv/bin/uv
 BIN := .venv/bin
+# Tests wait more than they compute: three share two cores well. Each worker has a server of its own.
+WORKERS ?= 3
 PAGE := src/kaleidoscope/apps/page_files/index.html
 NODE_IS_THERE := command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null
 
@@ -21,7 +23,7 @@ run: setup ## start the product [PHOTOS=/a/folder [ONCE=1]]
 	@exec $(BIN)/kaleidoscope up $(if $(PHOTOS),--ingest "$(PHOTOS)") $(if $(ONCE),--once)
 
 test: check ## the checks and the tests
-	$(BIN)/pytest -q -m "not soak"
+	$(BIN)/pytest -q -m "not soak" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: setup ## lint, types and the arrows between rooms
 	$(BIN)/ruff check .

@@ -10,8 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import typer
 
-from kaleidoscope.apps import state, supervisor
+from kaleidoscope.apps import cli, state, supervisor
 from kaleidoscope.apps.scheduler import Rounds
 from kaleidoscope.kernel.clock import ClockJob
 from kaleidoscope.kernel.db import Database
@@ -31,6 +32,24 @@ def test_an_error_is_one_line_a_hint_and_an_exit_code(data_dir: Path) -> None:
     error, *hint = done.stderr.strip().splitlines()
     assert error.startswith("error: ") and "no-such-pack" in error
     assert all(line.startswith("hint: ") for line in hint)
+
+
+@pytest.mark.parametrize("name", cli.ROOMS)
+def test_the_list_says_of_a_command_what_it_says_of_itself(name: str) -> None:
+    front = typer.main.get_command(cli.app)
+    assert isinstance(front, cli.Front)
+    line = front.commands[name].help
+    assert (front.whole(name, front.commands[name]).help or "").splitlines()[0] == line
+    assert line == cli.LINES[name]
+
+
+def test_help_is_told_without_the_weight_of_the_rooms() -> None:
+    told = "import sys; from kaleidoscope.apps.cli import app; app(['--help'], standalone_mode=0)"
+    weigh = f"{told}; assert not {{'sqlalchemy', 'fastapi', 'numpy'}} & {{*sys.modules}}"
+    done = subprocess.run([sys.executable, "-c", weigh], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name, line in cli.LINES.items():
+        assert name in done.stdout and line in done.stdout
 
 
 def test_a_setting_that_makes_no_sense_is_named(

@@ -101,6 +101,16 @@ async def test_ingest_waits_and_sums_up(api: str, tmp_path: Path) -> None:
         assert hint in said
 
 
+async def test_what_is_known_already_is_said_so(api: str, tmp_path: Path) -> None:
+    fill(tmp_path, 4)
+    await call(ingesting(api), str(tmp_path))
+    again = await call(ingesting(api), str(tmp_path))
+    assert "4 photos and videos were known already, nothing is new" in again
+    assert "0 of 0" not in again
+    first, second = (await call(commands.app, "list")).splitlines()
+    assert "nothing new" in first and "4/4 done" in second
+
+
 async def test_ingest_as_json(api: str, tmp_path: Path) -> None:
     fill(tmp_path, 2)
     fill(tmp_path / "sub", 1, start=2)

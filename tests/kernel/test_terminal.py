@@ -12,12 +12,13 @@ import psycopg
 import pytest
 import typer
 from pydantic import BaseModel
+from rich.markup import escape
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 
 from kaleidoscope.kernel import migrate, terminal
 from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
-from kaleidoscope.kernel.errors import KaleidoscopeError, NotFound
+from kaleidoscope.kernel.errors import Invalid, KaleidoscopeError, NotFound
 from kaleidoscope.kernel.settings import load
 
 
@@ -104,3 +105,27 @@ async def test_a_database_of_ones_own_is_used_and_left_running(
     async with terminal.open_database() as db:
         assert db.url == database_url
     assert not (data_dir / "postgres").exists()
+
+
+def test_rows_stand_below_their_heads_and_no_path_is_folded(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    path = "/a/folder with a name/" + "long/" * 30 + "picture [1].jpg"
+    terminal.show_rows(("id", "path"), [("7", escape(path)), ("1234", "[red]gone:[/] b")])
+    assert capsys.readouterr().out == f"id    path\n7     {path.rstrip()}\n1234  gone: b\n"
+
+
+def test_rows_may_have_no_heads(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.show_rows(("", ""), [("photo", "1"), ("path", "/a")])
+    assert capsys.readouterr().out == "photo  1\npath   /a\n"
+
+
+def test_a_number_that_no_id_can_be_is_an_error_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out_of_range = psycopg.errors.NumericValueOutOfRange("bigint out of range\nmore")
+    assert outcome(DataError("SELECT 1", {}, out_of_range)) == Invalid.exit_code
+    assert capsys.readouterr().err.startswith(
+        "error: the database cannot take that: bigint out of range"
+    )

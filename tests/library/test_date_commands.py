@@ -69,7 +69,9 @@ async def told(*arguments: object) -> Any:
 
 
 async def test_review_correct_and_undo_at_the_terminal(photos: list[Registered]) -> None:
-    assert photos[2].path in await call("review")
+    heads, row = (await call("review")).splitlines()
+    assert heads.split() == ["photo", "taken,", "perhaps", "told", "by", "path"]
+    assert row.endswith(photos[2].path)
     page = await told("review")
     assert [p["photo_id"] for p in page["photos"]] == [photos[2].photo_id]
     assert "Canon EOS 7D" in await call("cameras")

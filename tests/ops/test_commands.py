@@ -68,6 +68,9 @@ def test_dead_letters_are_listed_and_revived(on_database: str) -> None:
     _dead_letter(on_database)
     found = _json("dead", "list")
     assert isinstance(found, list) and found[0]["cause"] == "spent"
+    heads, row = runner.invoke(cli.app, ["dead", "list"]).output.splitlines()
+    assert heads.split() == ["id", "died", "topic", "attempts", "cause"]
+    assert row.split()[0] == str(found[0]["id"]) and row.endswith("spent")
     assert _json("dead", "retry", str(found[0]["id"])) == {"revived": [found[0]["id"]]}
     assert _json("dead", "list") == []
 
@@ -75,6 +78,7 @@ def test_dead_letters_are_listed_and_revived(on_database: str) -> None:
 def test_reviving_what_is_not_there_is_an_error(on_database: str) -> None:
     done = runner.invoke(cli.app, ["dead", "retry", "77"])
     assert done.exit_code == 3
+    assert "kaleidoscope dead list" in done.output
     assert runner.invoke(cli.app, ["dead", "retry"]).exit_code == 2
 
 

@@ -36,7 +36,7 @@ def run(album: Album, monkeypatch: pytest.MonkeyPatch) -> Run:
         given = [str(word) for word in words]
         done = await asyncio.to_thread(CliRunner().invoke, app, given, typed)
         assert done.exit_code == refused, done.output
-        return done.output if refused else done.stdout
+        return done.output
 
     return run
 
@@ -90,7 +90,9 @@ async def test_montage_shows_the_faces(album: Album, run: Run, tmp_path: Path) -
     [person] = await album.persons(photo[0])
     await album.shoot(1, view=3)  # its file does not exist: a crossed tile
     sheet = tmp_path / "sheet.jpg"
-    await run("montage", person, "--out", sheet)
+    told = await run("montage", person, "--out", sheet)
+    assert "1 of them" in told and "cannot be read" in told
+    assert str(path) not in told and told.splitlines()[-1].strip().startswith("/")
     with Image.open(sheet) as shown:
         assert shown.size == (320, 160)
         red, green, _ = shown.getpixel((80, 80))

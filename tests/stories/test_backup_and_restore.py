@@ -96,7 +96,7 @@ def test_an_unmounted_folder_is_frozen_and_the_scheduler_is_red(
     if done.returncode:
         pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
     try:
-        product = make_product("data")
+        product = make_product("data", KALEIDOSCOPE_OPS_HEARTBEAT_SECONDS="1")
         product.up()
         product.complete(point)
         product.kill("scheduler")  # its first round comes at once

@@ -105,6 +105,9 @@ def test_scrub_and_heal(photo: Path) -> None:
 
 def test_places(photo: Path) -> None:
     (place,) = answer("places", "list")
+    heads, row = run("places", "list").splitlines()
+    assert heads.split() == ["place", "files", "missing", "folder"]
+    assert row.endswith(place["path"])  # in one piece
     number = str(place["place_id"])
     assert runner.invoke(cli.app, ["places", "decide", number, "wait"]).exit_code == 4
     assert runner.invoke(cli.app, ["places", "decide", number, "no"]).exit_code == 2

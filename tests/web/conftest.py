@@ -33,9 +33,13 @@ def _cannot(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, and a page for it to show."""
+    """Debian's Chromium, and a page for it to show.
+
+    Only as long as a file's tests: Playwright keeps an event loop running in this thread, under
+    which no asynchronous test can.
+    """
     if not CHROMIUM.is_file():
         _cannot(f"no {CHROMIUM}: apt-get install chromium")
     if not served.is_built():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import scenery
 from looks import FAINT, FOCUSED, HEADINGS, NAMELESS, SMALL, SPILLS
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 from product import Product
 
 PHONE = {"width": 390, "height": 844}
@@ -47,9 +47,16 @@ def visit(product: Product, open_page: Opener) -> Opener:
     return visit_
 
 
+def _counted(heading: Locator) -> int:
+    """The number in the headline, when it is there."""
+    expect(heading).to_contain_text(re.compile(r"\d"))
+    return int(re.findall(r"\d+", heading.inner_text())[0])
+
+
 def test_the_page_shows_how_it_is_going(visit: Opener) -> None:
     page = visit()
-    expect(page.get_by_role("heading", level=1)).to_contain_text("16 photos, safe.")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("16 photos, filed.")
+    expect(page.get_by_role("main")).to_contain_text("None has a second copy yet.")
     for name in ("api", "dashboard", "factory-db", "mlserver", "scheduler", "supervisor"):
         expect(page.locator(f"[data-service={name}]")).to_have_attribute("data-colour", "green")
     expect(page.locator("[data-state]")).to_have_text("Everything runs.")
@@ -69,7 +76,7 @@ def test_nothing_comes_from_anywhere_else(product: Product, visit: Opener) -> No
 def test_a_photo_that_arrives_shows_without_a_reload(product: Product, visit: Opener) -> None:
     page = visit()
     heading = page.get_by_role("heading", level=1)
-    before = int(re.findall(r"\d+", heading.inner_text())[0])
+    before = _counted(heading)
     more = product.folder.parent / "more"
     more.mkdir()
     scenery.landscape(77, (400, 300)).save(more / "late.jpg")
@@ -82,7 +89,7 @@ def test_without_a_stream_the_page_asks(product: Product, visit: Opener) -> None
     page = visit(prepare=lambda page: page.route("**/api/ops/stream", lambda r: r.abort()))
     expect(page.get_by_text("Every few seconds")).to_be_visible()
     heading = page.get_by_role("heading", level=1)
-    before = int(re.findall(r"\d+", heading.inner_text())[0])
+    before = _counted(heading)
     more = product.folder.parent / "polled"
     more.mkdir()
     scenery.landscape(78, (400, 300)).save(more / "polled.jpg")
@@ -122,6 +129,48 @@ def test_the_flight_recorder_has_an_address(product: Product, visit: Opener) -> 
     expect(again.get_by_role("dialog")).to_be_visible()
     again.get_by_role("button", name="Close").click()
     expect(again.get_by_role("dialog")).to_be_hidden()
+
+
+def test_photos_are_called_safe_when_each_has_a_second_copy(visit: Opener) -> None:
+    def prepare(backed_up: int) -> Callable[[Page], None]:
+        def figures(route: Route) -> None:
+            told = route.fetch().json()
+            told["assets"]["backed_up"] = told["assets"]["total"] - backed_up
+            route.fulfill(json=told)
+
+        def without_stream(page: Page) -> None:
+            page.route("**/api/ops/stream", lambda route: route.abort())
+            page.route("**/api/ops/figures*", figures)
+
+        return without_stream
+
+    page = visit(prepare=prepare(0))
+    expect(page.get_by_role("heading", level=1)).to_contain_text("photos, safe.")
+    expect(page.get_by_role("main")).not_to_contain_text("second copy")
+    page = visit(prepare=prepare(1))
+    expect(page.get_by_role("heading", level=1)).to_contain_text("photos, filed.")
+    expect(page.get_by_role("main")).to_contain_text("1 has no second copy yet.")
+
+
+def test_what_a_service_does_can_be_read_whole(product: Product, visit: Opener) -> None:
+    task = "looking at " + "a folder with a long name/" * 12
+
+    def status(route: Route) -> None:
+        told = route.fetch().json()
+        for service in told["services"]:
+            service["current_task"] = task
+        route.fulfill(json=told)
+
+    def prepare(page: Page) -> None:
+        page.route("**/api/ops/stream", lambda route: route.abort())
+        page.route("**/api/ops/status*", status)
+
+    page = visit(prepare=prepare)
+    row = page.locator("[data-service=api]")
+    expect(row.locator(".task")).to_have_attribute("title", task)
+    row.get_by_role("button").click()
+    expect(row.locator(".whole")).to_have_text(task)
+    assert page.evaluate(SPILLS) <= 0
 
 
 def test_a_foolish_address_opens_nothing(visit: Opener) -> None:

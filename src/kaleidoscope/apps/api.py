@@ -16,7 +16,7 @@ from kaleidoscope.apps.settings import ApiSettings
 from kaleidoscope.ingest import metrics as ingest_metrics
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.settings import load
-from kaleidoscope.kernel.web import Session, check_listen_address, create_app
+from kaleidoscope.kernel.web import Session, create_app
 from kaleidoscope.ops import metrics as ops_metrics
 from kaleidoscope.ops.service import Health, Heartbeat, Pulse, check_ready, database_health
 
@@ -26,7 +26,7 @@ metrics = APIRouter(tags=["operation"])
 def main(port: int | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C; `port` overrules the settings."""
     settings = load(ApiSettings)
-    check_listen_address(settings.host)
+    process.check_listen_address(settings.host)
     process.begin("api")
     app = build()
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
@@ -37,7 +37,7 @@ def main(port: int | None = None) -> None:
 
 def build() -> FastAPI:
     """The application; it opens the database when it starts."""
-    routers = [*registry.ROUTERS, metrics, page.router]
+    routers = [*registry.routers(), metrics, page.router]
     return create_app("Kaleidoscope", routers, lifespan=_alive, hosts=load(ApiSettings).hosts)
 
 

@@ -1,7 +1,7 @@
 """The command line: every room's commands at one door.
 
-Errors that a user can act on become one line, a hint and an exit code. The programs themselves
-are imported when they are run: the terminal stays quick.
+Errors that a user can act on become one line, a hint and an exit code. Programs and the rooms'
+commands are imported when they are asked for: the terminal stays quick.
 """
 
 from __future__ import annotations
@@ -9,29 +9,41 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from kaleidoscope.apps import state
-from kaleidoscope.apps import up as supervision
-from kaleidoscope.apps.supervisor import Wishes
-from kaleidoscope.ingest import commands as ingest_commands
-from kaleidoscope.kernel.clock import run_once
 from kaleidoscope.kernel.errors import KaleidoscopeError
 from kaleidoscope.kernel.settings import data_dir, load
 from kaleidoscope.kernel.terminal import emit, fail, open_database, run
-from kaleidoscope.library import commands as library_commands
-from kaleidoscope.ops import commands as ops_commands
-from kaleidoscope.people import commands as people_commands
-from kaleidoscope.people import jobs as people_jobs
-from kaleidoscope.upkeep import commands as upkeep_commands
+
+
+class Front(TyperGroup):
+    """The root: knows a line of each room's commands, and imports those that are asked for."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """The command that the first word names, whole."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, self.whole(name, command), rest
+
+    def whole(self, name: str | None, command: Any) -> Any:
+        """A command with all that belongs to it."""
+        if name not in ROOMS:
+            return command
+        front = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+        ROOMS[name](front, name)
+        return typer.main.get_group(front).commands[name]
+
 
 app = typer.Typer(
+    cls=Front,
     help="Kaleidoscope: every photo filed safely, every person one id, on your own machines.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -77,6 +89,9 @@ def up(
         raise typer.BadParameter("in the background nobody sees it: use `kaleidoscope ingest`")
     if once and ingest is None:
         raise typer.BadParameter("--once needs --ingest FOLDER")
+    from kaleidoscope.apps import up as supervision
+    from kaleidoscope.apps.supervisor import Wishes
+
     wishes = Wishes(port=port, ingest=ingest, once=once)
     if not detach:
         raise typer.Exit(supervision.up(wishes))
@@ -87,6 +102,8 @@ def up(
 @app.command()
 def down(json: Json = False) -> None:
     """Stop what `up` started: services, then database."""
+    from kaleidoscope.apps import up as supervision
+
     stopped = supervision.down()
     emit({"stopped": stopped} if json else ("stopped" if stopped else "nothing was running"), json)
 
@@ -136,6 +153,9 @@ def _services() -> Iterator[str]:
     """The URL of an API that runs. At the end persons are settled, as the clock would soon do:
     what is shown or exported next is final, and the services may stop.
     """
+    from kaleidoscope.apps import state
+    from kaleidoscope.apps import up as supervision
+
     with supervision.ensure_running() as api_url:
         yield api_url
         if state.is_held():
@@ -143,27 +163,77 @@ def _services() -> Iterator[str]:
 
 
 async def _settle_persons() -> None:
+    from kaleidoscope.kernel.clock import run_once
+    from kaleidoscope.people.jobs import CONSOLIDATION
+
     async with open_database() as db:
-        while not await run_once(db, people_jobs.CONSOLIDATION):  # noqa: ASYNC110 - the scheduler is at it
+        while not await run_once(db, CONSOLIDATION):  # noqa: ASYNC110 - the scheduler is at it
             await asyncio.sleep(0.1)
 
 
+def _room(module: str, attribute: str, front: typer.Typer, name: str) -> None:
+    commands: typer.Typer = getattr(import_module(f"kaleidoscope.{module}"), attribute)
+    front.add_typer(commands, name=name)
+
+
+def _status(front: typer.Typer, name: str) -> None:
+    from kaleidoscope.ops.commands import status
+
+    front.command(name)(status)
+
+
+def _ingest(front: typer.Typer, name: str) -> None:
+    from kaleidoscope.ingest.commands import ingest_command
+
+    front.command(name)(ingest_command(_services))
+
+
+def _database(front: typer.Typer, name: str) -> None:
+    from kaleidoscope.ops.commands import database
+    from kaleidoscope.upkeep import commands as upkeep_commands
+
+    both = typer.Typer(help=database.info.help, no_args_is_help=True)
+    both.registered_commands.extend(database.registered_commands)
+    both.command()(upkeep_commands.maintenance)
+    both.command()(upkeep_commands.bloat)
+    front.add_typer(both, name=name)
+
+
+ROOMS: dict[str, Callable[[typer.Typer, str], None]] = {
+    "status": _status,
+    "ingest": _ingest,
+    "jobs": partial(_room, "ingest.commands", "app"),
+    "inbox": partial(_room, "ingest.commands", "inbox"),
+    "people": partial(_room, "people.commands", "app"),
+    "photos": partial(_room, "library.commands", "app"),
+    "library": partial(_room, "library.commands.originals", "app"),
+    "places": partial(_room, "library.commands.places", "app"),
+    "backup": partial(_room, "upkeep.commands", "app"),
+    "ops": partial(_room, "ops.commands", "ops"),
+    "dead": partial(_room, "ops.commands", "dead"),
+    "models": partial(_room, "ops.commands", "models"),
+    "db": _database,
+}
+LINES = {
+    "status": "How it is going: services, photos, queue, failures.",
+    "ingest": "Take a folder of photos in, and show how far it is.",
+    "jobs": "Folders that are or were taken in.",
+    "inbox": "The inboxes that photos are filed from.",
+    "people": "People: list, show, name, merge, split, undo.",
+    "photos": "The ledger of photos and videos.",
+    "library": "The originals and their ledger.",
+    "places": "The folders that originals lie in.",
+    "backup": "A second copy of every original and of the database.",
+    "ops": "Care of the heartbeats: uptime, what is kept.",
+    "dead": "Messages whose attempts are spent.",
+    "models": "Model packs: which networks look at the photos.",
+    "db": "The database of this data folder.",
+}
+"""What the list of commands says of each; the test holds it to what the command says of itself."""
+
 app.add_typer(separate, name="run")
-app.command()(ops_commands.status)
-app.command("ingest")(ingest_commands.ingest_command(_services))
-app.add_typer(ingest_commands.app, name="jobs")
-app.add_typer(ingest_commands.inbox, name="inbox")
-app.add_typer(people_commands.app, name="people")
-app.add_typer(library_commands.app, name="photos")
-app.add_typer(library_commands.originals.app, name="library")
-app.add_typer(library_commands.places.app, name="places")
-app.add_typer(upkeep_commands.app, name="backup")
-app.add_typer(ops_commands.ops, name="ops")
-app.add_typer(ops_commands.dead, name="dead")
-app.add_typer(ops_commands.models, name="models")
-app.add_typer(ops_commands.database, name="db")
-ops_commands.database.command()(upkeep_commands.maintenance)
-ops_commands.database.command()(upkeep_commands.bloat)
+for name, line in LINES.items():
+    app.command(name, help=line)(lambda: None)
 
 
 def main() -> None:

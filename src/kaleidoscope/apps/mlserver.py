@@ -13,7 +13,6 @@ from fastapi import FastAPI
 from kaleidoscope.apps import process
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.settings import KernelSettings, load
-from kaleidoscope.kernel.web import check_listen_address
 from kaleidoscope.ml.server import MlService, create_server
 from kaleidoscope.ml.settings import MlSettings
 from kaleidoscope.ops.service import Health, Heartbeat
@@ -22,7 +21,7 @@ from kaleidoscope.ops.service import Health, Heartbeat
 def main(port: int | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C; `port` overrules the settings."""
     settings = load(MlSettings)
-    check_listen_address(settings.host)
+    process.check_listen_address(settings.host)
     process.begin("mlserver")
     asyncio.run(serve(process.listener(settings.host, port or settings.port)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 
 import uvloop
 
@@ -24,6 +26,7 @@ LISTEN = "KALEIDOSCOPE_LISTEN_FD"
 """Environment variable: the socket, open already, that an HTTP service listens on."""
 
 BACKLOG = 1024  # callers that may wait for a service to start
+ROOMS_WITH_SETTINGS = ("ml", "library", "people", "ingest", "upkeep", "ops", "apps")
 LOOK = 0.25  # seconds between looks at the parent
 GRACE = 10.0  # seconds to end cleanly once it is gone
 
@@ -33,9 +36,19 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "kaleidoscope.apps.cli", *arguments]
 
 
-def begin(service: str) -> None:
-    """Start the log of this process, look at its settings, and end with who started it."""
-    log.configure(service)
+def import_settings() -> None:
+    """Make every room's settings known, whether this process needs them or not."""
+    for room in ROOMS_WITH_SETTINGS:
+        import_module(f"kaleidoscope.{room}.settings")
+
+
+def begin(service: str, *, calm: bool = False) -> None:
+    """Start the log of this process, look at its settings, and end with who started it.
+
+    `calm`: its console is for people, who are told otherwise of what goes well.
+    """
+    log.configure(service, calm=calm)
+    import_settings()
     load_all()
     # An end by SIGTERM unwinds what is open: uvicorn, too, raises the signal again when it is done.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -97,3 +110,16 @@ def bind(host: str, port: int) -> socket.socket:
             hint="stop the program that does, or choose another port",
         ) from error
     return opened
+
+
+def check_listen_address(host: str) -> None:
+    """Refuse to listen anywhere but on loopback: there are no accounts yet to protect it."""
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise SettingsError(
+            f"refusing to listen on {host}: without accounts only this machine may call",
+            hint="listen on 127.0.0.1 and put a reverse proxy with sign-in before it",
+        )

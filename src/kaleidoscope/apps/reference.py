@@ -20,7 +20,7 @@ from sqlalchemy import CheckConstraint, Table, UniqueConstraint
 from sqlalchemy.dialects import postgresql
 from typer.core import TyperGroup
 
-from kaleidoscope.apps import cli, registry
+from kaleidoscope.apps import cli, process, registry
 from kaleidoscope.kernel.db import Base
 from kaleidoscope.kernel.settings import PREFIX, Section
 
@@ -98,7 +98,7 @@ def api_document() -> dict[str, object]:
 
 
 def _sections() -> list[type[Section]]:
-    registry.import_models()
+    process.import_settings()
     return [s for s in Section.__subclasses__() if s.__module__.startswith("kaleidoscope.")]
 
 
@@ -142,7 +142,8 @@ def _rules(table: Table) -> Iterator[str]:
 def _commands(command: Any, path: list[str]) -> Iterator[tuple[list[str], Any]]:
     if isinstance(command, TyperGroup):
         for name, child in sorted(command.commands.items()):
-            yield from _commands(child, [*path, name])
+            whole = command.whole(name, child) if isinstance(command, cli.Front) else child
+            yield from _commands(whole, [*path, name])
     else:
         yield path, command
 

@@ -5,37 +5,27 @@ from __future__ import annotations
 import importlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-
-from fastapi import APIRouter
+from typing import TYPE_CHECKING
 
 from kaleidoscope.bus.handlers import Handler
 from kaleidoscope.bus.transports import Transport
 from kaleidoscope.bus.transports.postgres import PostgresTransport
 from kaleidoscope.ingest import jobs as ingest_jobs
-from kaleidoscope.ingest import routes as ingest_routes
 from kaleidoscope.kernel.clock import ClockJob
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.terminal import open_database
 from kaleidoscope.library import jobs as library_jobs
-from kaleidoscope.library import routes as library_routes
 from kaleidoscope.library import service as library
 from kaleidoscope.ops import jobs as ops_jobs
-from kaleidoscope.ops import routes as ops_routes
 from kaleidoscope.people import jobs as people_jobs
-from kaleidoscope.people import routes as people_routes
 from kaleidoscope.upkeep import jobs as upkeep_jobs
-from kaleidoscope.upkeep import routes as upkeep_routes
 from kaleidoscope.upkeep import service as upkeep
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
 
 ROOMS_WITH_TABLES = ("bus", "library", "people", "ingest", "upkeep", "ops")
 
-ROUTERS: list[APIRouter] = [
-    ingest_routes.router,
-    people_routes.router,
-    library_routes.router,
-    upkeep_routes.router,
-    ops_routes.router,
-]
 HANDLERS: list[Handler] = [
     *library_jobs.HANDLERS,
     *ingest_jobs.HANDLERS,
@@ -48,6 +38,12 @@ CLOCK: list[ClockJob] = [
     *upkeep_jobs.CLOCK,
     *ops_jobs.CLOCK,
 ]
+
+
+def routers() -> list[APIRouter]:
+    """Every room's routes, which only the API needs."""
+    rooms = ("ingest", "people", "library", "upkeep", "ops")
+    return [importlib.import_module(f"kaleidoscope.{room}.routes").router for room in rooms]
 
 
 async def alarms(db: Database) -> list[library.Alarm]:

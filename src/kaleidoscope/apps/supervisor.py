@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kaleidoscope.apps import state
 from kaleidoscope.apps.child import Child
-from kaleidoscope.apps.process import bind, command
+from kaleidoscope.apps.process import bind, check_listen_address, command
 from kaleidoscope.apps.settings import ApiSettings
 from kaleidoscope.ingest.settings import IngestSettings
 from kaleidoscope.kernel import migrate
@@ -28,7 +28,6 @@ from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
 from kaleidoscope.kernel.errors import SettingsError, Unavailable
 from kaleidoscope.kernel.settings import KernelSettings, config_file, data_dir, load
-from kaleidoscope.kernel.web import check_listen_address
 from kaleidoscope.ml.settings import MlSettings
 from kaleidoscope.ops.service import Health, Heartbeat, services
 
@@ -116,7 +115,10 @@ class Supervisor:
         began = time.monotonic()
         url: str = load(KernelSettings).database_url
         if not url:
-            self._embedded = EmbeddedPostgres(data_dir() / "postgres")
+            folder = data_dir() / "postgres"
+            if not folder.exists():
+                say(f"the first start: making a database in {data_dir()}")
+            self._embedded = EmbeddedPostgres(folder)
             url = await asyncio.to_thread(self._embedded.start)
             self._tasks.append(asyncio.create_task(self._keep_database(self._embedded)))
         await asyncio.to_thread(migrate.upgrade, url)

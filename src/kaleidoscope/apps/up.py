@@ -31,7 +31,7 @@ def up(wishes: Wishes) -> int:
 
     Answers the exit code; raises `Conflict` when this data folder is already served.
     """
-    begin("supervisor")
+    begin("supervisor", calm=True)
     with state.only_one():
         state.end_leftovers()  # of one that was killed: they hold its ports
         try:

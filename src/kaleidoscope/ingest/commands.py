@@ -181,8 +181,8 @@ async def _watch(statuses: AsyncIterator[IngestStatus]) -> IngestStatus:
             else:
                 bar.update(
                     task,
-                    description=seen,
-                    total=status.photos,
+                    description=seen if status.photos else f"{status.known:,} known already",
+                    total=status.photos or None,
                     completed=status.processed + status.failed,
                 )
     return status
@@ -218,10 +218,18 @@ def _figures(job: IngestStatus) -> list[tuple[str, str]]:
             ("time", f"about {expected.seconds} s ({expected.photos_per_second}/s, {basis})"),
             *_causes("passed over", job.skipped),
         ]
+    if _is_old(job):
+        told = f"{job.known:,} photos and videos were known already, nothing is new"
+        return [("found", told), *_causes("passed over", job.skipped)]
     figures.append(("recognised", f"{job.processed} of {job.photos}, {job.failed} failed"))
     figures.append(("faces", str(job.faces_detected)))
     figures.append(("persons", f"{job.persons_created} new, {job.persons_matched} known"))
     return [*figures, *_causes("passed over", job.skipped), *_causes("errors", job.errors)]
+
+
+def _is_old(job: Job) -> bool:
+    """Whether a job found files, and all of them known."""
+    return job.status == "COMPLETED" and not job.dry_run and not job.photos and job.known > 0
 
 
 def _causes(title: str, causes: dict[str, int]) -> list[tuple[str, str]]:
@@ -260,7 +268,7 @@ def list_jobs(
         emit([job.model_dump(mode="json", by_alias=True) for job in jobs], json=True)
         return
     for job in jobs:  # a table would leave no room for the folder
-        done = f"{job.processed + job.failed}/{job.photos} done"
+        done = "nothing new" if _is_old(job) else f"{job.processed + job.failed}/{job.photos} done"
         when = f"{job.created_at.astimezone():%Y-%m-%d %H:%M}"
         named = f" ({job.job_name})" if job.job_name else ""
         typer.echo(f"{job.job_id}  {when}  {job.status:<9}  {done:>13}  {job.path}{named}")

@@ -30,6 +30,7 @@ Secret = Annotated[
 ]
 Batches = Annotated[int, Query(ge=0, le=100_000, description="How many of the last batches.")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
+After = Annotated[int, Query(ge=0, lt=2**63, description="`next` of the page before.")]
 
 
 @router.post("/ingest-folder", status_code=HTTPStatus.ACCEPTED)
@@ -49,7 +50,7 @@ async def ingest_status(session: Session, job_id: UUID, batches: Batches = 100) 
 
 @router.get("/ingest-status/{job_id}/errors")
 async def ingest_errors(
-    session: Session, job_id: UUID, after: int = 0, limit: Limit = 100
+    session: Session, job_id: UUID, after: After = 0, limit: Limit = 100
 ) -> ErrorPage:
     """What a job could not take in or have processed, each with its cause."""
     return await service.errors(session, job_id, after=after, limit=limit)

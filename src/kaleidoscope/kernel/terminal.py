@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json as json_module
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-import structlog
 import typer
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
@@ -25,13 +24,13 @@ from rich.progress import (
     TimeElapsedColumn,
     TransferSpeedColumn,
 )
-from sqlalchemy.exc import OperationalError
+from rich.text import Text
 
-from kaleidoscope.kernel import log, migrate
-from kaleidoscope.kernel.db import Database
-from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
-from kaleidoscope.kernel.errors import DatabaseError, KaleidoscopeError
+from kaleidoscope.kernel.errors import DatabaseError, Invalid, KaleidoscopeError
 from kaleidoscope.kernel.settings import KernelSettings, data_dir, load
+
+if TYPE_CHECKING:  # what reaches the database is imported where it does: help comes without
+    from kaleidoscope.kernel.db import Database
 
 T = TypeVar("T")
 
@@ -41,6 +40,11 @@ console = Console(stderr=True)
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work; what a user can act on ends it as `fail` says."""
+    import structlog
+    from sqlalchemy.exc import DataError, OperationalError
+
+    from kaleidoscope.kernel import log
+
     if not structlog.is_configured():
         log.configure("command", calm=True)
     try:
@@ -49,6 +53,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         fail(error)
     except OperationalError as error:
         fail(DatabaseError(f"the database does not answer: {str(error.orig).strip()}"))
+    except DataError as error:
+        fail(Invalid(f"the database cannot take that: {str(error.orig).strip()}"))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
@@ -68,6 +74,8 @@ async def reach_database() -> AsyncIterator[str]:
 
     The embedded PostgreSQL is started when nobody has, and stopped when nobody uses it any more.
     """
+    from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
+
     url = load(KernelSettings).database_url
     if url:
         yield url
@@ -82,6 +90,9 @@ async def reach_database() -> AsyncIterator[str]:
 @asynccontextmanager
 async def open_database() -> AsyncIterator[Database]:
     """The database of this installation, brought to the revision that the code expects."""
+    from kaleidoscope.kernel import migrate
+    from kaleidoscope.kernel.db import Database
+
     async with reach_database() as url:
         await asyncio.to_thread(migrate.upgrade, url)
         db = Database(url)
@@ -102,6 +113,23 @@ def emit(answer: object, json: bool = False) -> None:
     else:
         shown = plain if isinstance(answer, BaseModel) else answer
         Console().print(Pretty(shown, expand_all=True))
+
+
+def show_rows(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows, whose cells may have markup, below each other under their heads.
+
+    The last column is as long as it is: a path stays in one piece, to be read and copied. Nothing
+    is cut to the terminal's width.
+    """
+    cells = [[Text.from_markup(cell) for cell in row] for row in rows]
+    if any(heads):
+        cells.insert(0, [Text(head, "dim") for head in heads])
+    widths = [max(cell.cell_len for cell in column) for column in zip(*cells, strict=True)]
+    out = Console(highlight=False)
+    for row in cells:
+        for cell, width in zip(row[:-1], widths, strict=False):
+            cell.pad_right(width + 2 - cell.cell_len)
+        out.print(Text.assemble(*row), soft_wrap=True)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kaleidoscope.kernel import secrets
 from kaleidoscope.kernel.db import Database
-from kaleidoscope.kernel.errors import Forbidden, KaleidoscopeError, SettingsError
+from kaleidoscope.kernel.errors import Forbidden, KaleidoscopeError
 
 log = structlog.get_logger(__name__)
 
@@ -68,19 +68,6 @@ def create_app(
     app.add_exception_handler(Exception, _on_unknown)
     app.add_middleware(LocalCallersOnly, hosts=frozenset(h.lower() for h in hosts))
     return app
-
-
-def check_listen_address(host: str) -> None:
-    """Refuse to listen anywhere but on loopback: there are no accounts yet to protect it."""
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise SettingsError(
-            f"refusing to listen on {host}: without accounts only this machine may call",
-            hint="listen on 127.0.0.1 and put a reverse proxy with sign-in before it",
-        )
 
 
 def problem(status: int, code: str, detail: str, **fields: Any) -> JSONResponse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -201,7 +201,7 @@ class Problem(BaseModel):
 class StatusChange(BaseModel):
     """A new status for a photo (seed 001)."""
 
-    photo_id: PhotoId
+    photo_id: Annotated[PhotoId, Field(ge=1, lt=2**63)]
     status: Status
     attempt_id: UUID | None = Field(
         default=None, description="The attempt that says so; without one the current attempt."

@@ -26,6 +26,7 @@ from kaleidoscope.kernel.terminal import (
     open_database,
     reach_database,
     run,
+    show_rows,
 )
 from kaleidoscope.ml import catalog
 from kaleidoscope.ops import service
@@ -266,11 +267,18 @@ def list_dead(
     found = run(work())
     if json:
         return emit(found, json=True)
-    table = _table("id", "died", "topic", "attempts", "cause")
-    for one in found:
-        when = f"{one.died_at.astimezone():%Y-%m-%d %H:%M:%S}"
-        table.add_row(str(one.id), when, one.topic, str(len(one.history)), escape(one.cause))
-    return Console().print(table if found else "no dead letters")
+    if not found:
+        return emit("no dead letters")
+    return show_rows(
+        ("id", "died", "topic", "attempts", "cause"),
+        (
+            (
+                *(str(one.id), f"{one.died_at.astimezone():%Y-%m-%d %H:%M:%S}", one.topic),
+                *(str(len(one.history)), escape(one.cause)),
+            )
+            for one in found
+        ),
+    )
 
 
 @dead.command()
@@ -287,7 +295,12 @@ def retry(
 
     revived = run(work())
     if missing := sorted(set(ids or ()) - set(revived)):
-        fail(NotFound(f"no dead letter {', '.join(map(str, missing))}"))
+        fail(
+            NotFound(
+                f"no dead letter {', '.join(map(str, missing))}",
+                hint="`kaleidoscope dead list` has all",
+            )
+        )
     emit({"revived": revived} if json else f"{len(revived)} sent again", json)
 
 

@@ -6,14 +6,15 @@ from datetime import datetime, timedelta
 
 import psycopg
 from psycopg.rows import dict_row
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from kaleidoscope.kernel.db import sql
 from kaleidoscope.kernel.errors import DatabaseError
 from kaleidoscope.ops.rules import GAP
 from kaleidoscope.ops.settings import LONGEST
 
-BEAT = text("""
+BEAT = sql("""
     WITH latest AS (
         INSERT INTO system_status (service_name, status, current_task, interval_seconds)
         VALUES (:service, :status, :task, :seconds)
@@ -25,20 +26,20 @@ BEAT = text("""
     VALUES (:service, :status, :task, :seconds)
 """)
 
-SERVICES = text("""
+SERVICES = sql("""
     SELECT service_name, status, current_task, last_heartbeat, updated_at, interval_seconds,
            now() - last_heartbeat AS age
     FROM system_status ORDER BY service_name
 """)
 
-FORGET = text("""
+FORGET = sql("""
     WITH history AS (DELETE FROM system_status_history WHERE service_name = :service)
     DELETE FROM system_status WHERE service_name = :service RETURNING 1
 """)
 
 # A spell: heartbeats of one status and interval, each within three intervals of the last. What a
 # service was doing is told only where something was wrong: it splits no spell that is OK.
-SPELLS = text("""
+SPELLS = sql("""
     WITH beats AS (
         SELECT service_name, status, interval_seconds, id, heartbeat_timestamp AS at,
                CASE WHEN status <> 'OK' THEN current_task END AS task
@@ -65,7 +66,7 @@ SPELLS = text("""
     ORDER BY service_name, first, spell
 """)
 
-FIRST_HEARD_OF = text("""
+FIRST_HEARD_OF = sql("""
     SELECT service_name, (
         SELECT min(heartbeat_timestamp) FROM system_status_history h
         WHERE h.service_name = s.service_name
@@ -75,7 +76,7 @@ FIRST_HEARD_OF = text("""
     ORDER BY service_name
 """)
 
-TRIM = text("""
+TRIM = sql("""
     WITH history AS (
         DELETE FROM system_status_history WHERE heartbeat_timestamp < now() - :age RETURNING 1
     ), services AS (
@@ -87,13 +88,13 @@ TRIM = text("""
         + (SELECT count(*) FROM disks)
 """)
 
-MEASURED = text("""
+MEASURED = sql("""
     INSERT INTO disk_usage (folder, total_bytes, used_bytes, free_bytes)
     VALUES (:folder, :total, :used, :free)
 """)
 
 # One row an hour is enough to see where it goes.
-DISKS = text("""
+DISKS = sql("""
     SELECT folder, date_trunc('hour', measured_at) AS hour,
            (array_agg(used_bytes ORDER BY measured_at DESC))[1] AS used_bytes,
            (array_agg(total_bytes ORDER BY measured_at DESC))[1] AS total_bytes,
@@ -103,14 +104,14 @@ DISKS = text("""
     GROUP BY folder, hour ORDER BY folder, hour
 """)
 
-CONNECTIONS = text("""
+CONNECTIONS = sql("""
     SELECT current_setting('max_connections')::int AS at_most,
            (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used,
            (SELECT max(age(datfrozenxid)) FROM pg_database) AS oldest_transaction
 """)
 
-REVISION = text("SELECT max(version_num) FROM alembic_version")
-HAS_REVISION = text("SELECT to_regclass('alembic_version') IS NOT NULL")
+REVISION = sql("SELECT max(version_num) FROM alembic_version")
+HAS_REVISION = sql("SELECT to_regclass('alembic_version') IS NOT NULL")
 
 FACTS = """
     SELECT current_setting('server_version') AS postgresql,
@@ -173,7 +174,7 @@ async def connections(session: AsyncSession) -> RowMapping:
 
 async def moment(session: AsyncSession) -> datetime:
     """The present, by the database's clock."""
-    found: datetime = (await session.execute(text("SELECT now()"))).scalar_one()
+    found: datetime = (await session.execute(sql("SELECT now()"))).scalar_one()
     return found
 
 

@@ -63,11 +63,17 @@ async def photos_processed(found: Callbacks, session: Session) -> list[CallbackA
 @router.get("/person-dump", dependencies=[ServiceOnly])
 async def person_dump(
     request: Request,
-    since_id: Annotated[int, Query(ge=0, description="`next_since_id` of the page before.")] = 0,
+    since_id: Annotated[
+        int, Query(ge=0, lt=2**63, description="`next_since_id` of the page before.")
+    ] = 0,
     limit: Annotated[int, Query(ge=1, le=50_000)] = 5000,
     changed_since: Annotated[
         int | None,
-        Query(ge=0, description="`version` of the first page last time: only what changed since."),
+        Query(
+            ge=0,
+            lt=2**63,
+            description="`version` of the first page last time: only what changed since.",
+        ),
     ] = None,
     pack: Annotated[str | None, Query(description="Model pack; without one, that in use.")] = None,
 ) -> StreamingResponse:
@@ -118,7 +124,7 @@ async def people(
     session: Session,
     named: Annotated[bool | None, Query(description="Only named, or only unnamed ones.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, lt=2**63)] = 0,
 ) -> list[PersonLine]:
     """Persons, those in most photos first."""
     return await service.persons(session, named=named, limit=limit, offset=offset)
@@ -128,7 +134,9 @@ async def people(
 async def history(
     session: Session,
     person_id: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
-    before: Annotated[int | None, Query(description="Only events before this one.")] = None,
+    before: Annotated[
+        int | None, Query(ge=1, lt=2**63, description="Only events before this one.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> list[Event]:
     """Changes of identity, newest first."""

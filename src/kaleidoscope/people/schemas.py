@@ -95,10 +95,10 @@ class CallbackMeta(_Lenient):
 
     model_version: str | None = None
     pack: str | None = None
-    width: Annotated[int, Field(gt=0)] | None = None
-    height: Annotated[int, Field(gt=0)] | None = None
+    width: Annotated[int, Field(gt=0, lt=2**31)] | None = None
+    height: Annotated[int, Field(gt=0, lt=2**31)] | None = None
     mime_type: str | None = None
-    duration_ms: int | None = None
+    duration_ms: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     picture_hash: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None = None
     timings: dict[str, float] = {}
 

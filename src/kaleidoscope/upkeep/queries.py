@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from kaleidoscope.kernel.db import sql
 
 Table = Literal["backup_runs", "maintenance_runs"]
 
@@ -18,7 +20,7 @@ COLUMNS = "kind, started_at, finished_at, error, figures"
 async def begin(session: AsyncSession, table: Table, kind: str, target: str | None) -> int:
     """A run begins; its number."""
     rows = await session.execute(
-        text(
+        sql(
             f"INSERT INTO {table} (kind, target) VALUES (:kind, :target) RETURNING run_id"
             if table == "backup_runs"
             else f"INSERT INTO {table} (kind) VALUES (:kind) RETURNING run_id"
@@ -33,7 +35,7 @@ async def finish(
 ) -> None:
     """A run has ended."""
     await session.execute(
-        text(
+        sql(
             f"UPDATE {table} SET finished_at = now(), figures = CAST(:figures AS jsonb),"
             " error = :error WHERE run_id = :id"
         ),
@@ -47,7 +49,7 @@ async def is_due(
     """Whether the last good run of these kinds began at least `age` ago, and the last one at least
     `again`."""
     found = await session.execute(
-        text(
+        sql(
             "SELECT coalesce(max(started_at) FILTER (WHERE finished_at IS NOT NULL"
             "  AND error IS NULL) <= now() - CAST(:age AS interval), true)"
             " AND coalesce(max(started_at) <= now() - CAST(:again AS interval), true)"
@@ -61,7 +63,7 @@ async def is_due(
 async def since_last(session: AsyncSession, kind: str) -> timedelta | None:
     """How long ago the last good backup run of this kind began; None: there was none."""
     found = await session.execute(
-        text(
+        sql(
             "SELECT now() - max(started_at) FROM backup_runs WHERE kind = :kind"
             " AND finished_at IS NOT NULL AND error IS NULL"
         ),
@@ -74,7 +76,7 @@ async def since_last(session: AsyncSession, kind: str) -> timedelta | None:
 async def is_overdue(session: AsyncSession, kind: str, age: timedelta) -> bool:
     """Whether backups are made, and the last good run of this kind began longer ago than `age`."""
     found = await session.execute(
-        text(
+        sql(
             "SELECT coalesce(max(started_at) FILTER (WHERE kind = :kind AND error IS NULL"
             "  AND finished_at IS NOT NULL), min(started_at)) < now() - CAST(:age AS interval)"
             " FROM backup_runs"
@@ -87,7 +89,7 @@ async def is_overdue(session: AsyncSession, kind: str, age: timedelta) -> bool:
 async def latest(session: AsyncSession, table: Table) -> Sequence[Row[Any]]:
     """The latest run of each kind."""
     rows = await session.execute(
-        text(f"SELECT DISTINCT ON (kind) {COLUMNS} FROM {table} ORDER BY kind, started_at DESC")
+        sql(f"SELECT DISTINCT ON (kind) {COLUMNS} FROM {table} ORDER BY kind, started_at DESC")
     )
     return rows.all()
 
@@ -95,7 +97,7 @@ async def latest(session: AsyncSession, table: Table) -> Sequence[Row[Any]]:
 async def begin_drill(session: AsyncSession, target: str) -> int:
     """A drill begins; its number."""
     rows = await session.execute(
-        text("INSERT INTO restore_drills (target) VALUES (:target) RETURNING drill_id"),
+        sql("INSERT INTO restore_drills (target) VALUES (:target) RETURNING drill_id"),
         {"target": target},
     )
     return int(rows.scalar_one())
@@ -110,7 +112,7 @@ async def finish_drill(
 ) -> None:
     """A drill has ended: green, or red for that cause."""
     await session.execute(
-        text(
+        sql(
             "UPDATE restore_drills SET finished_at = now(), database = :database, cause = :cause,"
             " is_green = :green, figures = CAST(:figures AS jsonb) WHERE drill_id = :id"
         ),
@@ -127,7 +129,7 @@ async def finish_drill(
 async def drill_is_due(session: AsyncSession, age: timedelta, again: timedelta) -> bool:
     """Whether the last green drill was at least `age` ago, and the last one at least `again`."""
     found = await session.execute(
-        text(
+        sql(
             "SELECT coalesce(max(started_at) FILTER (WHERE is_green)"
             "  <= now() - CAST(:age AS interval), true)"
             " AND coalesce(max(started_at) <= now() - CAST(:again AS interval), true)"
@@ -141,7 +143,7 @@ async def drill_is_due(session: AsyncSession, age: timedelta, again: timedelta) 
 async def last_drill(session: AsyncSession) -> Row[Any] | None:
     """The latest drill."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT drill_id, target, database, started_at, finished_at, cause, figures,"
             " CASE WHEN is_green THEN 'green' WHEN NOT is_green THEN 'red' END AS colour"
             " FROM restore_drills ORDER BY started_at DESC LIMIT 1"
@@ -152,14 +154,14 @@ async def last_drill(session: AsyncSession) -> Row[Any] | None:
 
 async def server_version(session: AsyncSession) -> int:
     """Major version of the server."""
-    found = await session.execute(text("SELECT current_setting('server_version_num')::int / 10000"))
+    found = await session.execute(sql("SELECT current_setting('server_version_num')::int / 10000"))
     return int(found.scalar_one())
 
 
 async def drop_slot(session: AsyncSession, name: str) -> int:
     """Let the server keep no log for a receiver that comes no more; how many there were."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
             " WHERE slot_name = :name AND NOT active"
         ),
@@ -171,7 +173,7 @@ async def drop_slot(session: AsyncSession, name: str) -> int:
 async def tables(session: AsyncSession) -> list[str]:
     """Our tables."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
             " AND relkind = 'r' ORDER BY 1"
         )
@@ -182,7 +184,7 @@ async def tables(session: AsyncSession) -> list[str]:
 async def left_indexes(session: AsyncSession) -> list[str]:
     """What an interrupted REINDEX CONCURRENTLY left behind."""
     rows = await session.execute(
-        text(
+        sql(
             "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
             " WHERE NOT i.indisvalid AND c.relnamespace = current_schema()::regnamespace"
             " AND c.relname ~ '_cc(new|old)[0-9]*$'"
@@ -197,7 +199,7 @@ async def bloat(session: AsyncSession) -> Sequence[Row[Any]]:
     The estimate: how many pages the rows would need by their average width in the statistics.
     """
     rows = await session.execute(
-        text(
+        sql(
             "WITH widths AS (SELECT tablename, sum((1 - null_frac) * avg_width) AS width"
             "  FROM pg_stats WHERE schemaname = current_schema() GROUP BY tablename)"
             " SELECT c.relname AS table, greatest(c.reltuples, 0)::bigint AS rows,"

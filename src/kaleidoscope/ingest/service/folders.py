@@ -98,7 +98,11 @@ def _folder(path: str, settings: IngestSettings, *, anywhere: bool) -> bytes:
     try:
         is_folder = stat.S_ISDIR(Path(os.fsdecode(real)).stat().st_mode)
     except FileNotFoundError:
-        raise NotFound(f"there is no folder {path}", path=path) from None
+        raise NotFound(
+            f"there is no folder {path}",
+            hint="is it spelled so, and its disk mounted?",
+            path=path,
+        ) from None
     except OSError as error:
         raise Invalid(f"{path} cannot be read: {error.strerror or error}", path=path) from None
     if not is_folder:
@@ -452,4 +456,6 @@ def _job(row: RowMapping) -> dict[str, Any]:
 
 
 def _no_job(job_id: UUID) -> NotFound:
-    return NotFound(f"there is no job {job_id}", job_id=str(job_id))
+    return NotFound(
+        f"there is no job {job_id}", hint="`kaleidoscope jobs list` has all", job_id=str(job_id)
+    )

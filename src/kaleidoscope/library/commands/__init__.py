@@ -8,12 +8,10 @@ from typing import Annotated, cast, get_args
 
 import typer
 from pydantic_core import to_jsonable_python
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from kaleidoscope.kernel.terminal import emit, open_database, run
+from kaleidoscope.kernel.terminal import emit, open_database, run, show_rows
 from kaleidoscope.library import service
 from kaleidoscope.library.commands import dates, originals, places
 from kaleidoscope.library.schemas import (
@@ -123,12 +121,12 @@ async def _show(name: str, json: bool) -> None:
         told = {"attempts": attempts, "events": history.events, "place": place}
         emit(photo.model_dump(mode="json") | to_jsonable_python(told), json)
         return
-    lines = Table.grid(padding=(0, 2))
-    for fact, value in _facts(photo, place):
-        lines.add_row(f"[dim]{fact}[/]", escape(value))
-    out = Console()
-    out.print(lines, soft_wrap=True)
-    out.print(_timeline(history))
+    show_rows(
+        ("", ""), ((f"[dim]{fact}[/]", escape(value)) for fact, value in _facts(photo, place))
+    )
+    if history.events:
+        typer.echo()
+        show_rows(("when", "what", "outcome", "try", "ms", "of it"), _timeline(history))
 
 
 def _facts(photo: Photo, place: PlaceName) -> Iterator[tuple[str, str]]:
@@ -155,16 +153,14 @@ def _facts(photo: Photo, place: PlaceName) -> Iterator[tuple[str, str]]:
         yield "wrong", photo.error_message or "?"
 
 
-def _timeline(history: History) -> Table:
+def _timeline(history: History) -> Iterator[tuple[str, ...]]:
     """What happened, one line each, the oldest first."""
-    table = Table("when", "what", "outcome", "try", "ms", box=None, padding=(0, 2, 0, 0))
-    table.add_column("of it", overflow="fold")
     colours = {"ok": "green", "failed": "red", "skipped": "dim", "running": "yellow"}
     for event in history.events:
         said = [event.error, event.model_version, _detail(event)]
         if event.retry is not None:
             said.append(f"again: kaleidoscope photos retry {event.retry} {history.photo_id}")
-        table.add_row(
+        yield (
             f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}",
             event.what,
             f"[{colours[event.outcome]}]{event.outcome}[/]",
@@ -172,7 +168,6 @@ def _timeline(history: History) -> Table:
             "" if event.duration_ms is None else str(event.duration_ms),
             escape("; ".join(word for word in said if word)),
         )
-    return table
 
 
 def _detail(event: HistoryEvent) -> str:

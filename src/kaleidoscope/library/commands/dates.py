@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from kaleidoscope.kernel.terminal import console, emit, open_database, run
+from kaleidoscope.kernel.terminal import console, emit, open_database, run, show_rows
 from kaleidoscope.library import service
 from kaleidoscope.library.schemas import (
     Camera,
@@ -59,9 +60,17 @@ def review(
     if json:
         emit(found, json=True)
         return
-    for photo in found.photos:
-        when = _date(photo.captured_at, photo.captured_offset)
-        typer.echo(f"{photo.photo_id:>12}  {when:<26}  {photo.source:<22}  {photo.path}")
+    if found.photos:
+        show_rows(
+            ("photo", "taken, perhaps", "told by", "path"),
+            (
+                (
+                    *(str(photo.photo_id), _date(photo.captured_at, photo.captured_offset)),
+                    *(escape(photo.source or ""), escape(photo.path)),
+                )
+                for photo in found.photos
+            ),
+        )
     more = f", more with --after {found.next}" if found.next else ""
     console.print(f"{found.total} photos have a date of low confidence{more}")
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Annotated, cast, get_args
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from kaleidoscope.kernel.terminal import emit, open_database, run
+from kaleidoscope.kernel.terminal import emit, open_database, run, show_rows
 from kaleidoscope.library import service
 from kaleidoscope.library.schemas import Decision, PlaceView
 
@@ -24,22 +22,15 @@ def list_places(json: Json = False) -> None:
     found = run(_places())
     if json:
         return emit(found, json=True)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("place", "files", "missing", "folder", ""):
-        table.add_column(column, overflow="fold")
-    for place in found:
-        state = (
-            ""
-            if place.frozen_at is None
-            else f"[red]frozen:[/] {escape(place.frozen_because or '')}"
-        )
-        if place.frozen_at is not None and place.decision == "wait":
-            state += " (waiting)"
-        table.add_row(
-            *(str(place.place_id), str(place.assets), str(place.missing)),
-            *(escape(place.path), state),
-        )
-    return Console().print(table if found else "no folder was ever taken in here")
+    if not found:
+        return emit("no folder was ever taken in here")
+    return show_rows(
+        ("place", "files", "missing", "folder"),
+        (
+            (*map(str, (place.place_id, place.assets, place.missing)), _told(place))
+            for place in found
+        ),
+    )
 
 
 @app.command("decide")
@@ -59,6 +50,14 @@ def decide_place(
         return emit(found, json=True)
     state = "frozen" if found.frozen_at is not None else "watched"
     return emit(f"{found.path} is {state}, {found.missing} of {found.assets} files missing")
+
+
+def _told(place: PlaceView) -> str:
+    """A folder, and what is wrong with it."""
+    if place.frozen_at is None:
+        return escape(place.path)
+    waiting = " (waiting)" if place.decision == "wait" else ""
+    return f"{escape(place.path)}  [red]frozen:[/] {escape(place.frozen_because or '')}{waiting}"
 
 
 async def _places() -> list[PlaceView]:

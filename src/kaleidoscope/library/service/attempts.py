@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from kaleidoscope.bus import service as bus
 from kaleidoscope.bus.publish import publish
 from kaleidoscope.kernel import clock
-from kaleidoscope.kernel.errors import Conflict, NotFound
+from kaleidoscope.kernel.errors import Conflict
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.events import PhotoProcessed, PhotoToProcess, VideoToRead
 from kaleidoscope.library.ids import PhotoId
@@ -32,6 +32,7 @@ from kaleidoscope.library.schemas import (
     StatusChange,
     StatusChanged,
 )
+from kaleidoscope.library.service.ledger import no_photo
 from kaleidoscope.library.settings import LibrarySettings
 
 log = structlog.get_logger(__name__)
@@ -49,7 +50,7 @@ async def lock_all(session: AsyncSession, photo_ids: Sequence[int]) -> dict[int,
     held = await attempts.hold(session, photo_ids)
     for photo_id in photo_ids:
         if photo_id not in held:
-            raise NotFound(f"there is no photo {photo_id}", photo_id=photo_id)
+            raise no_photo(photo_id)
     return held
 
 

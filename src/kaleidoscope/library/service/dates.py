@@ -44,7 +44,7 @@ from kaleidoscope.library.schemas import (
 )
 from kaleidoscope.library.service.custody import Outcome, refile
 from kaleidoscope.library.service.history import Happened, note
-from kaleidoscope.library.service.ledger import get, get_many
+from kaleidoscope.library.service.ledger import get, get_many, no_photo
 from kaleidoscope.library.settings import LibrarySettings
 from kaleidoscope.ml.pool import Pool
 
@@ -360,7 +360,7 @@ async def set_date(
         raise Invalid(f"{at} is no date at which a photo can have been taken")
     held = await rows.hold(session, [photo_id])
     if not held:
-        raise NotFound(f"there is no photo {photo_id}", photo_id=photo_id)
+        raise no_photo(photo_id)
     change = CorrectedPhoto(
         photo_id=PhotoId(photo_id), path="", before=held[0].captured_at, after=at, offset=offset
     )
@@ -375,10 +375,17 @@ async def undo_correction(session: AsyncSession, correction_id: int | None = Non
     """
     correction_id = correction_id or await rows.last_correction(session)
     if correction_id is None:
-        raise NotFound("no correction of dates is left to undo")
+        raise NotFound(
+            "no correction of dates is left to undo",
+            hint="`kaleidoscope photos dates history` has all",
+        )
     found = await rows.correction(session, correction_id)
     if found is None:
-        raise NotFound(f"there is no correction {correction_id}", correction_id=correction_id)
+        raise NotFound(
+            f"there is no correction {correction_id}",
+            hint="`kaleidoscope photos dates history` has all",
+            correction_id=correction_id,
+        )
     if found.undone_at is not None:
         raise Conflict(f"correction {correction_id} is undone already")
     if later := await rows.built_upon(session, correction_id):
@@ -535,7 +542,10 @@ async def _in_zone(
         ) from error
     found = await rows.told_in_utc(session, since, until, held=held)
     if not found:
-        raise NotFound("no date is known in UTC alone")
+        raise NotFound(
+            "no date is known in UTC alone",
+            hint="only videos without a position have such dates: there is nothing to set",
+        )
     changes = []
     for row in found:
         at, offset = rules.local(row.captured_at, there)

@@ -15,15 +15,22 @@ from kaleidoscope.library.schemas import Attempt, MediaType, Photo, PhotoPage, S
 from kaleidoscope.library.settings import LibrarySettings
 
 NO_STATUS: dict[str, int] = {"READY": 0, "PROCESSING": 0, "PROCESSED": 0, "FAILED": 0}
+LARGEST_ID = 2**63 - 1
 NAMESAKES = 5
 """So many files of one name are listed when it is asked for."""
+
+
+def no_photo(photo_id: int) -> NotFound:
+    """Nobody knows that number."""
+    hint = "`kaleidoscope photos list` has all"
+    return NotFound(f"there is no photo {photo_id}", hint=hint, photo_id=photo_id)
 
 
 async def get(session: AsyncSession, photo_id: int) -> Photo:
     """One asset; raises `NotFound`."""
     rows = await assets.by_ids(session, [photo_id])
     if not rows:
-        raise NotFound(f"there is no photo {photo_id}", photo_id=photo_id)
+        raise no_photo(photo_id)
     return Photo.model_validate(rows[0])
 
 
@@ -51,6 +58,8 @@ async def number_of(session: AsyncSession, name: str) -> int:
     Raises `NotFound` for what nobody knows, `Invalid` for a name that several have.
     """
     if name.isdecimal():
+        if int(name) > LARGEST_ID:
+            raise no_photo(int(name))
         return int(name)
     path = to_text(Path(name).absolute())
     photo = await by_path(session, path)

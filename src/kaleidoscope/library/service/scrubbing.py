@@ -137,7 +137,11 @@ async def heal(db: Database, photo_id: int) -> Healed:
     async with db.transaction() as session:
         copy = await copies.of_content(session, photo.file_hash or "")
     if copy is None or photo.file_hash is None:
-        raise NotFound(f"photo {photo_id} has no copy in the backup", photo_id=photo_id)
+        raise NotFound(
+            f"photo {photo_id} has no copy in the backup",
+            hint="`kaleidoscope backup status` tells where the copies are",
+            photo_id=photo_id,
+        )
     place = await asyncio.to_thread(store)
     try:
         # Brought beside it first: nobody has to wait for a large file from far away.

@@ -85,7 +85,11 @@ async def retry(session: AsyncSession, cause: str, what: str | None = None) -> R
             ids = await library.photos_with_errors(session, failed, same.messages)
             assets += await library.try_again(session, failed, ids)
     if not assets and not revived:
-        raise NotFound(f"nothing failed of the cause {cause!r}", cause=cause)
+        raise NotFound(
+            f"nothing failed of the cause {cause!r}",
+            hint="`kaleidoscope status` tells what failed",
+            cause=cause,
+        )
     return RetriedCause(assets=assets, messages=len(revived))
 
 

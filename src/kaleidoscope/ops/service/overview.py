@@ -73,7 +73,11 @@ async def history(
     start = end - timedelta(hours=hours)
     known = await queries.first_heard_of(session, service)
     if service is not None and service not in known:
-        raise NotFound(f"no service {service!r} was ever heard of", service=service)
+        raise NotFound(
+            f"no service {service!r} was ever heard of",
+            hint="`kaleidoscope status` has all",
+            service=service,
+        )
     spells = defaultdict(list)
     for row in await queries.spells(session, start, end, service):
         values = dict(row)
@@ -155,4 +159,8 @@ async def trim(session: AsyncSession) -> int:
 async def forget(session: AsyncSession, service: str) -> None:
     """Forget a service that is gone for good, with its history. Raises `NotFound`."""
     if not await queries.forget(session, service):
-        raise NotFound(f"no service {service!r} was ever heard of", service=service)
+        raise NotFound(
+            f"no service {service!r} was ever heard of",
+            hint="`kaleidoscope status` has all",
+            service=service,
+        )

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
+from kaleidoscope.kernel.errors import NotFound
 from kaleidoscope.kernel.terminal import console, emit, open_database, run
 from kaleidoscope.people import jobs, service
 from kaleidoscope.people.commands import names
@@ -218,17 +220,31 @@ def montage(
 ) -> None:
     """A contact sheet of a person's faces, the best first."""
 
-    async def work() -> int:
+    async def work() -> tuple[int, list[str]]:
         async with open_database() as db, db.transaction() as session:
             faces = await service.portraits(session, person, limit)
+        if not faces:
+            raise NotFound(
+                f"person {person} has no face that could be shown",
+                hint="`kaleidoscope people list` has all",
+            )
         from kaleidoscope.people.outside import montage as sheets  # decoders: slow to import
 
         cuts = [sheets.Cut(face.path, face.bbox) for face in faces]
-        await asyncio.to_thread(lambda: sheets.save(sheets.contact_sheet(cuts), out))
-        return len(cuts)
+        sheet, unread = await asyncio.to_thread(sheets.contact_sheet, cuts)
+        await asyncio.to_thread(sheets.save, sheet, out)
+        return len(cuts), unread
 
-    count = run(work())
-    console.print(f"{count} faces of person {person} in {out}")
+    count, unread = run(work())
+    console.print(f"{count} faces of person {person} in {out}", soft_wrap=True, highlight=False)
+    if unread:
+        listed = "".join(f"\n  {escape(path)}" for path in sorted(set(unread)))
+        console.print(
+            f"[yellow]{len(unread)} of them are crossed squares: their originals are gone or cannot"
+            f" be read[/]{listed}",
+            soft_wrap=True,
+            highlight=False,
+        )
 
 
 @app.command()

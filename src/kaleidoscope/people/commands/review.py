@@ -122,7 +122,8 @@ async def _draw(db: Database, question: ReviewQuestion, sheet: Path) -> None:
             if party is not None:
                 faces = await service.portraits(session, party.person_id, LOOKS)
                 cuts += [montage.Cut(face.path, face.bbox) for face in faces]
-    await asyncio.to_thread(lambda: montage.save(montage.contact_sheet(cuts), sheet))
+    drawn, _ = await asyncio.to_thread(montage.contact_sheet, cuts)
+    await asyncio.to_thread(montage.save, drawn, sheet)
 
 
 def _tell(said: Answered) -> None:

@@ -26,14 +26,21 @@ class Cut:
     bbox: Sequence[float]
 
 
-def contact_sheet(cuts: Sequence[Cut], *, side: int = 160, columns: int = 0) -> Image.Image:
-    """The faces in rows, `side` pixels each; a photo that cannot be read is a crossed square."""
+def contact_sheet(
+    cuts: Sequence[Cut], *, side: int = 160, columns: int = 0
+) -> tuple[Image.Image, list[str]]:
+    """The faces in rows, `side` pixels each, and the photos that cannot be read: crosses."""
     columns = columns or max(1, min(8, math.ceil(math.sqrt(len(cuts)))))
     rows = max(1, math.ceil(len(cuts) / columns))
     sheet = Image.new("RGB", (columns * side, rows * side), PAPER)
+    unread: list[str] = []
     for n, cut in enumerate(cuts):
-        sheet.paste(_tile(cut, side), (n % columns * side, n // columns * side))
-    return sheet
+        tile = _tile(cut, side)
+        if tile is None:
+            unread.append(cut.path)
+        corner = (n % columns * side, n // columns * side)
+        sheet.paste(tile or _crossed(side), corner)
+    return sheet, unread
 
 
 def save(sheet: Image.Image, path: Path) -> None:
@@ -45,11 +52,11 @@ def save(sheet: Image.Image, path: Path) -> None:
         raise Invalid(f"cannot write {path}: {reason}") from error
 
 
-def _tile(cut: Cut, side: int) -> Image.Image:
+def _tile(cut: Cut, side: int) -> Image.Image | None:
     try:
         photo = decode(paths.to_bytes(cut.path), max_side=LONGEST_SIDE)
     except KaleidoscopeError:  # gone, or no longer readable
-        return _crossed(side)
+        return None
     scale = photo.image.shape[1] / photo.width
     x1, y1, x2, y2 = (v * scale for v in cut.bbox)
     reach = max(x2 - x1, y2 - y1) * (0.5 + MARGIN)

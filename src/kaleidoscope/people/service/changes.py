@@ -104,7 +104,7 @@ async def undo(session: AsyncSession, event_id: int | None = None) -> Event:
     )
     if row is None:
         wanted = "nothing is left to undo" if event_id is None else f"there is no event {event_id}"
-        raise NotFound(wanted)
+        raise NotFound(wanted, hint="`kaleidoscope people history` has all")
     if row.undoes is not None or row.undone_by is not None:
         raise Conflict(f"event {row.id} is " + ("an undoing" if row.undoes else "undone already"))
     change = _change(row)
@@ -127,7 +127,11 @@ async def undo_round(session: AsyncSession, number: int) -> list[Event]:
     await locks.lock_identity(session, alone=True)
     event_ids = await ledger.events_of_round(session, number)
     if not event_ids:
-        raise NotFound(f"no consolidation {number} is in force", round=number)
+        raise NotFound(
+            f"no consolidation {number} is in force",
+            hint="`kaleidoscope people history` has all",
+            round=number,
+        )
     return [await undo(session, event_id) for event_id in event_ids]
 
 
@@ -279,7 +283,11 @@ async def _face_and_person(
     """The face as it is, and the person meant: the one named, or the one it has."""
     state = await ledger.load_faces(session, [face])
     if face not in state.faces:
-        raise NotFound(f"there is no face {face}", face_id=face)
+        raise NotFound(
+            f"there is no face {face}",
+            hint="`kaleidoscope people show PERSON` lists a person's faces",
+            face_id=face,
+        )
     if person is None:
         person = state.faces[face].person_id
         if person is None:
