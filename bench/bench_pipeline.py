@@ -1,12 +1,13 @@
-"""Photos per second of the whole product, against what a `face_recognition` user writes.
+"""Photos per second of the whole product, against two programs that one could write instead.
 
 usage: bench_pipeline.py [FOLDER] [--photos 200] [--side 1024]
 
-Baseline, in the same run and over the same photos: the calls that `face_recognition.face_locations`
-(its default HOG detector, one upsampling) and `face_encodings` make, through dlib itself, one
-process a core, the photo decoded to the same size. Product: scan, ledger, queue, ML service,
+Both baselines work in the same run, over the same photos, one process a core. The first makes the
+calls that `face_recognition.face_locations` (its default HOG detector, one upsampling) and
+`face_encodings` make, through dlib itself, on the photo decoded to the same size. The second is a
+plain loop over the same ONNX files (`plain_loop.py`). Product: scan, ledger, queue, ML service,
 callback, persons.
-The order is product, baseline, product, so that a machine that warms up favours neither.
+The order is product, baselines, product, so that a machine that warms up favours neither.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import plain_loop
 from PIL import Image, ImageOps
 from product import started
 
@@ -45,14 +47,18 @@ def main() -> None:
         for number, photo in enumerate(photos):
             shutil.copyfile(photo, Path(scratch) / f"{number:05}{photo.suffix.lower()}")
         first = product_rate(Path(scratch))
-        baseline, faces = baseline_rate(sorted(Path(scratch).iterdir()), options.side)
+        copies = sorted(Path(scratch).iterdir())
+        baseline, faces = baseline_rate(copies, options.side)
+        loop, loop_faces = loop_rate(copies)
         second = product_rate(Path(scratch))
     ours = [first[0], second[0]]
     print(f"{len(photos)} photos, {os.cpu_count()} cores")
     print(f"baseline face_recognition calls  {baseline:6.2f} photos/s  {faces} faces")
+    print(f"baseline plain loop, same models {loop:6.2f} photos/s  {loop_faces} faces")
     for rate, found_faces in (first, second):
         print(f"product, from files to persons   {rate:6.2f} photos/s  {found_faces} faces")
     print(f"RATIO {min(ours) / baseline:.2f} to {max(ours) / baseline:.2f}")
+    print(f"RATIO to the plain loop {min(ours) / loop:.2f} to {max(ours) / loop:.2f}")
 
 
 def product_rate(folder: Path) -> tuple[float, int]:
@@ -72,6 +78,15 @@ def baseline_rate(photos: list[Path], side: int) -> tuple[float, int]:
         pool.map(touch, range(os.cpu_count() or 1))
         began = time.perf_counter()
         faces = pool.starmap(encode, [(p, side) for p in photos], chunksize=1)
+        seconds = time.perf_counter() - began
+    return len(photos) / seconds, sum(faces)
+
+
+def loop_rate(photos: list[Path]) -> tuple[float, int]:
+    with get_context("spawn").Pool(os.cpu_count(), initializer=plain_loop.load) as pool:
+        pool.map(plain_loop.encode, photos[: 2 * (os.cpu_count() or 1)], chunksize=1)
+        began = time.perf_counter()
+        faces = pool.map(plain_loop.encode, photos, chunksize=1)
         seconds = time.perf_counter() - began
     return len(photos) / seconds, sum(faces)
 

@@ -60,11 +60,12 @@ def main() -> None:
         names = recode(photos, copies, options.quality, options.scale)
         product.ingest(copies)
         after = faces_of(product)
-        same, judged = kept(before, after, names, options.scale)
+        same, judged, lost = kept(before, after, names, options.scale)
         print(
             f"re-encoded (quality {options.quality}, {options.scale} of the size): "
-            f"{same} of {judged} faces have the id they had, {100 * same / judged:.2f} %; "
-            f"{changed(before, after)} originals changed id"
+            f"{same} of {judged} faces have the id they had, {100 * same / judged:.2f} %"
+            f" ({lost} were not found in the copy: {100 * same / (judged - lost):.2f} % of the"
+            f" others); {changed(before, after)} originals changed id"
         )
 
 
@@ -99,9 +100,11 @@ def recode(photos: list[Path], target: Path, quality: int, scale: float) -> dict
 
 def kept(
     before: dict[str, Faces], after: dict[str, Faces], names: dict[str, str], scale: float
-) -> tuple[int, int]:
-    """How many of the faces that had an id have it in the copy, and how many were judged."""
-    same = judged = 0
+) -> tuple[int, int, int]:
+    """How many of the faces that had an id have it in the copy, how many were judged, and how many
+    of them no face was found for.
+    """
+    same = judged = lost = 0
     for path, faces in before.items():
         for face in faces:
             if face["person_id"] is None:
@@ -109,7 +112,8 @@ def kept(
             judged += 1
             found = best([v * scale for v in face["bbox"]], after.get(names[path], []))
             same += found is not None and found["person_id"] == face["person_id"]
-    return same, judged
+            lost += found is None
+    return same, judged, lost
 
 
 def best(box: list[float], faces: Faces) -> dict[str, Any] | None:

@@ -39,9 +39,11 @@ import numpy as np
 
 from kaleidoscope.ml import catalog, packs, work
 from kaleidoscope.ml.catalog import REGULAR, Pack
+from kaleidoscope.people.queries.pictures import DIFFERENT
 from kaleidoscope.people.rules import consolidation
 from kaleidoscope.people.rules.consolidation import NOBODY, Faces, Said, Whole
-from kaleidoscope.people.rules.matching import Limits, Sight, decide
+from kaleidoscope.people.rules.copies import Known, originals
+from kaleidoscope.people.rules.matching import Limits, Sight, Sitting, decide
 from kaleidoscope.people.service.matching import COPY_CANDIDATES
 from kaleidoscope.people.service.matching import limits as limits_of
 
@@ -115,7 +117,10 @@ class Photos:
         self.scoring: Any = importlib.import_module("score")
         with (SHARED / "faces" / "manifest.csv").open(newline="") as manifest:
             self.rows = list(csv.DictReader(manifest))
-        found = extracted(pack, [row["path"] for row in self.rows], cache)
+        photos = extracted(pack, [row["path"] for row in self.rows], cache)
+        found = {path: photos[path]["faces"] for path in photos}
+        self.sizes = {path: (photos[path]["width"], photos[path]["height"]) for path in photos}
+        self.looks = {path: int(photos[path]["picture_hash"] or "0", 16) for path in photos}
         self.found = {p: [{"bbox": face["bbox"]} for face in found[p]] for p in found}
         faces = [(path, face) for path in found for face in found[path]]
         self.faces: dict[str, list[int]] = {path: [] for path in found}
@@ -152,15 +157,20 @@ class Photos:
         return json.loads(told.getvalue())  # type: ignore[no-any-return]
 
 
-def extracted(pack: Pack, paths: Sequence[str], cache: Path) -> dict[str, list[dict[str, Any]]]:
-    """The faces of each photograph as the ML service finds them, kept under the photos' hashes."""
+def distance(one: int, other: int) -> int:
+    """In how many bits two hashes differ."""
+    return (one ^ other).bit_count()
+
+
+def extracted(pack: Pack, paths: Sequence[str], cache: Path) -> dict[str, dict[str, Any]]:
+    """What the ML service finds in each photograph, kept under the photos' hashes."""
     cache.mkdir(parents=True, exist_ok=True)
-    file = cache / f"{pack.name}.jsonl"
-    known: dict[str, list[dict[str, Any]]] = {}
+    file = cache / f"{pack.name}-photos.jsonl"
+    known: dict[str, dict[str, Any]] = {}
     if file.is_file():
         for line in file.read_text().splitlines():
             kept = json.loads(line)
-            known[kept["key"]] = kept["faces"]
+            known[kept["key"]] = kept["photo"]
     version = hashlib.sha256(pack.model_dump_json(exclude={"thresholds"}).encode()).hexdigest()
     found = {}
     with file.open("a") as more:
@@ -169,8 +179,8 @@ def extracted(pack: Pack, paths: Sequence[str], cache: Path) -> dict[str, list[d
             key = hashlib.sha256(photo.read_bytes() + version.encode()).hexdigest()
             if key not in known:
                 task = {"path": str(photo), "pack": pack.name}
-                known[key] = work.analyse(task)["faces"]
-                more.write(json.dumps({"key": key, "faces": known[key]}) + "\n")
+                known[key] = work.analyse(task)
+                more.write(json.dumps({"key": key, "photo": known[key]}) + "\n")
                 if number % 200 == 0:
                     print(f"extracting: {number} of {len(paths)}", file=sys.stderr, flush=True)
             found[path] = known[key]
@@ -199,6 +209,8 @@ class Library:
         room = 1 + (1 + rounds) * len(photos.vectors)  # ids, which are given once
         self.sums = np.zeros((room, photos.pack.dimension), np.float64)
         self.counts = np.zeros(room, np.int64)
+        self.copy_of = np.zeros(len(photos.vectors), np.int64)  # number of a face: its row + 1
+        self.looks: list[str] = []  # photos with faces that have come
         self.last = 0
         self.touched: set[int] = set()
 
@@ -216,8 +228,10 @@ class Library:
         living = np.nonzero(self.counts)[0]
         means = (self.sums[living] / self.counts[living][:, None]).astype(np.float32)
         likeness = vectors @ means.T
+        same = self._originals(path)
         sights = [
             Sight(
+                copied=same[face].person_id if face in same else None,
                 quality=float(self.photos.qualities[face]),
                 similar={int(living[n]): float(row[n]) for n in np.nonzero(row >= limits.join)[0]},
             )
@@ -235,11 +249,41 @@ class Library:
             if verdict.founds is not None:
                 person = founded.setdefault(verdict.founds, self.last + 1)
                 self.last = max(self.last, person)
-            if person is not None:
-                self.persons[face] = person
-                self.sums[person] += self.photos.vectors[face]
-                self.counts[person] += 1
-                self.touched.add(person)
+            if person is None:
+                continue
+            self.persons[face] = person
+            if (original := same.get(face)) is not None and original.person_id == person:
+                self.copy_of[face] = original.face_id
+                continue
+            self.sums[person] += self.photos.vectors[face]
+            self.counts[person] += 1
+            self.touched.add(person)
+
+    def _originals(self, path: str) -> dict[int, Known]:
+        """The same faces in a picture of which this one is a copy, by the face."""
+        faces, look = self.photos.faces[path], self.photos.looks[path]
+        known = []
+        for other in [p for p in self.looks if distance(self.photos.looks[p], look) <= DIFFERENT]:
+            size, there = self.photos.sizes[other], self.photos.found[other]
+            known += [
+                Known(
+                    face + 1,
+                    int(self.persons[face]),
+                    seen["bbox"],
+                    size,
+                    float(self.photos.qualities[face]),
+                    self.photos.vectors[face],
+                )
+                for face, seen in zip(self.photos.faces[other], there, strict=True)
+                if self.persons[face] != NOBODY and self.copy_of[face] == 0
+            ]
+        self.looks.append(path)
+        boxes = [face["bbox"] for face in self.photos.found[path]]
+        qualities = [Sight(quality=float(self.photos.qualities[face])) for face in faces]
+        sitting = Sitting(qualities, self.photos.vectors[faces], [None] * len(faces))
+        least = limits_of(self.photos.pack, 0).merge
+        found = originals(boxes, self.photos.sizes[path], sitting, known, least)
+        return {f: k for f, k in zip(faces, found, strict=True) if k is not None}
 
     def _copies(self, vector: Array, near: Array, least: float) -> dict[int, float]:
         """The persons, of those near, with a single face that is this one again."""
@@ -263,6 +307,7 @@ class Library:
             self.photos.photos[rows],
             self.photos.qualities[rows],
             np.zeros(len(rows), np.bool_),
+            self.copy_of[rows],
             self.photos.vectors[rows],
         )
         seen = np.nonzero(np.isin(self.persons, rest))[0]
@@ -279,7 +324,8 @@ class Library:
             for gone, kept in group.merged.items():
                 self.persons[self.persons == gone] = ids.get(kept, kept)
         self.sums[:], self.counts[:] = 0, 0
-        has = np.nonzero(self.persons)[0]
+        original = np.where(self.copy_of == 0, self.persons, self.persons[self.copy_of - 1])
+        has = np.nonzero(self.persons * ((self.copy_of == 0) | (original != self.persons)))[0]
         np.add.at(self.sums, self.persons[has], self.photos.vectors[has])
         np.add.at(self.counts, self.persons[has], 1)
 

@@ -374,6 +374,41 @@ async def test_broken_files(desk: Desk, shared: Path) -> None:
     assert names == {path.name for path in broken}
 
 
+@pytest.mark.parametrize(
+    ("what", "where"),
+    [
+        ("Storage/Originals", "Photos_Inbox"),  # the inbox is the originals
+        ("Storage/Originals", "Photos_Inbox/sub"),  # it holds them
+        ("Storage/Originals/2020", "Photos_Inbox/sub/2020"),  # or a part of them
+        ("Storage", "Photos_Inbox"),  # or what they lie in
+        ("Photos_Inbox", "Storage/Originals/2020"),  # or the other way round
+        ("Photos_Inbox/sub", "Duplicates"),
+    ],
+)
+async def test_an_inbox_that_is_bound_to_what_is_filed_is_refused(
+    db: Database, data_dir: Path, children: Pool, what: str, where: str
+) -> None:
+    """Paths tell nothing of it: one folder is mounted at two places."""
+    if os.geteuid():
+        pytest.skip("only root can mount")
+    for folder in ("Storage/Originals/2020", "Photos_Inbox/sub/2020", "Duplicates", "Set_Aside"):
+        (data_dir / folder).mkdir(parents=True, exist_ok=True)
+    librarian = Librarian(db, children)
+    await librarian.open()
+    command = ["mount", "--bind", str(data_dir / what), str(data_dir / where)]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
+    try:
+        with pytest.raises(SettingsError, match="lie in one another"):
+            await Librarian(db, children).open()
+        with pytest.raises(SettingsError, match="lie in one another"):
+            await librarian.sweep()  # mounted while it is at work
+    finally:
+        await asyncio.to_thread(subprocess.run, ["umount", str(data_dir / where)], check=True)
+    await Librarian(db, children).open()
+
+
 @pytest.mark.parametrize("place", ["Storage", "Storage/Originals/in", "Duplicates"])
 async def test_an_inbox_that_holds_what_is_filed_is_refused(
     db: Database, data_dir: Path, children: Pool, monkeypatch: pytest.MonkeyPatch, place: str

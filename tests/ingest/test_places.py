@@ -31,6 +31,70 @@ async def test_a_scan_of_an_empty_mount_point_is_refused(bench: Workbench, tmp_p
     assert (await bench.status(again)).inserted == 0
 
 
+async def test_a_scan_of_a_folder_half_of_which_is_gone_says_so(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    """The job fails with the cause, the place is frozen at once, nothing is marked missing."""
+    folder = tmp_path / "photos"
+    fill(folder, 20)
+    await bench.ingest(folder)
+    for number in range(10):
+        (folder / f"{number:04}.jpg").unlink()
+    fill(folder, 2, start=50)
+    job = await bench.ingest(folder)
+    assert job.status == "FAILED" and job.inserted == 0
+    assert "10 of 20 files are gone at once (50 %)" in (job.failure or "")
+    assert "places list" in (job.failure or "")
+    async with bench.db.transaction() as session:
+        (place,) = await library.places(session)
+    assert place.frozen_at is not None and place.missing == 0
+
+
+async def test_a_scan_that_finds_nothing_says_so(bench: Workbench, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    fill(folder, 2)
+    (folder / "readme.txt").write_text("not empty")
+    await bench.ingest(folder)
+    for path in folder.glob("*.jpg"):
+        path.unlink()
+    job = await bench.ingest(folder)
+    assert job.status == "FAILED" and "finds nothing, where 2 files were" in (job.failure or "")
+    async with bench.db.transaction() as session:
+        (place,) = await library.places(session)
+    assert place.frozen_at is not None and place.missing == 0
+
+
+async def test_a_place_below_that_is_frozen_is_told_among_the_errors(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    """What lies beside it is taken in."""
+    fill(tmp_path / "all" / "card", 20)
+    await bench.ingest(tmp_path / "all" / "card")
+    shutil.rmtree(tmp_path / "all" / "card")
+    fill(tmp_path / "all" / "other", 1, start=50)
+    job = await bench.ingest(tmp_path / "all")
+    assert (job.inserted, job.errors) == (1, {"frozen": 1})
+
+
+async def test_a_scan_of_the_originals_leaves_what_is_being_filed(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    """Linked, and not in the ledger yet: custody gives it its row, once."""
+    folder = tmp_path / "originals"
+    fill(folder, 2)
+    being_filed = str(folder / "0001.jpg")
+    await bench.rows(
+        "INSERT INTO custody_moves (kind, source_path, source_identity, size_bytes, file_hash,"
+        " target_path) VALUES ('file', '/inbox/1.jpg', '1:2:3:4', 1, repeat('a', 64), :path)"
+        " RETURNING 1",
+        path=being_filed,
+    )
+    job = await bench.ingest(folder)
+    assert (job.inserted, job.errors) == (1, {})
+    paths = [row.final_path for row in await bench.rows("SELECT final_path FROM media_assets")]
+    assert paths == [str(folder / "0000.jpg")]
+
+
 async def test_the_backup_is_passed_over(
     bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.outside import custody as disk
 
-STEPS = ("link", "unlink", "fsync", "makedirs", "write", "utime", "fchmod", "rmdir")
+STEPS = ("link", "unlink", "rename", "fsync", "makedirs", "write", "utime", "fchmod", "rmdir")
 
 
 class Fuse:

@@ -104,7 +104,9 @@ async def test_processing_and_processed(
         duration_ms=12,
     )
     async with db.transaction() as session:
-        assert await library.attempt_result(session, photo.attempt_id) == {"ok": True}
+        assert await library.attempt_results(session, [photo.attempt_id]) == {
+            photo.attempt_id: {"ok": True}
+        }
         (attempt,) = await library.attempts(session, photo.photo_id)
     assert (attempt.worker, attempt.outcome) == ("worker-1", "PROCESSED")
     assert attempt.started_at and attempt.finished_at

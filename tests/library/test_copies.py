@@ -137,14 +137,15 @@ async def test_a_flipped_byte_in_the_backup_is_found_and_mended(
     name = next(name for name, body in originals(target).items() if body == b"one")
     (target / name).write_bytes(b"onf")
     place = await library.use_target(db)
-    assert (await library.verify_copies(db, place, timedelta(days=1)))["read"] == 0
-    found = await library.verify_copies(db, place, NOW)
+    none = await library.verify_copies(db, place, 0.0, timedelta(days=1))
+    assert none["read"] == 0
+    found = await library.verify_copies(db, place)
     assert (found["read"], found["damaged"]) == (2, [name])
     assert await flags(db) == {"a.jpg": False, "b.jpg": True}
     await rows(db, "UPDATE asset_problems SET retry_at = now()")
     assert (await copy(db))["copied"] == 1
     assert originals(target)[name] == b"one" and await flags(db) == {"a.jpg": True, "b.jpg": True}
-    assert (await library.verify_copies(db, place, NOW))["damaged"] == []
+    assert (await library.verify_copies(db, place))["damaged"] == []
     assert await rows(db, "SELECT FROM asset_problems") == []
 
 
@@ -153,7 +154,7 @@ async def test_a_copy_that_is_gone_is_found(db: Database, target: Path, take_in:
     await copy(db)
     (name,) = originals(target)
     (target / name).unlink()
-    found = await library.verify_copies(db, await library.use_target(db), NOW)
+    found = await library.verify_copies(db, await library.use_target(db))
     assert found["damaged"] == [name]
 
 
@@ -203,14 +204,14 @@ async def test_to_s3_and_back(
     await take_in(a=b"one", b=large)
     assert (await copy(db))["copied"] == 2
     place = await library.use_target(db)
-    assert (await library.verify_copies(db, place, NOW))["damaged"] == []
+    assert (await library.verify_copies(db, place))["damaged"] == []
     (tmp_path / "b.jpg").unlink()
     done = await library.put_back(db, place)
     assert (done["restored"], done["there"], done["failed"]) == (1, 1, {})
     assert (tmp_path / "b.jpg").read_bytes() == large
     (name,) = [name for name, size in place.store.names("originals") if size == 3]
     place.store.put(name, b"onf")
-    assert (await library.verify_copies(db, place, NOW))["damaged"] == [name]
+    assert (await library.verify_copies(db, place))["damaged"] == [name]
 
 
 async def test_the_backup_of_another_installation_is_refused(
@@ -314,7 +315,7 @@ async def test_killed_again_and_again_nothing_is_copied_twice(
     assert sorted(copies.values()) == sorted(contents.values())
     assert not list(target.rglob("*.part"))
     assert set((await flags(db)).values()) == {True}
-    assert (await library.verify_copies(db, await library.use_target(db), NOW))["damaged"] == []
+    assert (await library.verify_copies(db, await library.use_target(db)))["damaged"] == []
 
 
 async def test_killed_between_the_copy_and_its_row(
@@ -344,5 +345,5 @@ async def test_a_copy_that_another_asset_shares_is_not_taken_for_verified(
     await take_in(b=b"content")
     assert (await copy(db))["known"] == 1
     assert await flags(db) == {"a.jpg": True, "b.jpg": True}
-    done = await library.verify_copies(db, await library.use_target(db), timedelta(days=30))
+    done = await library.verify_copies(db, await library.use_target(db), 0.0, timedelta(days=30))
     assert done["read"] == 1

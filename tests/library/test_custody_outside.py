@@ -61,7 +61,7 @@ async def test_the_order_of_the_system_calls(
         pytest.skip("strace is not installed (apt install strace)")
     path = custodian.drop("IMG_1.jpg", jpeg(1))
     record = data_dir / "calls"
-    calls = "trace=fsync,unlink,unlinkat,link,linkat,sendto,write,openat"
+    calls = "trace=fsync,unlink,unlinkat,rename,renameat,renameat2,link,linkat,sendto,write,openat"
     words = [strace, "-f", "-y", "-s", "200", "-e", calls, "-o", str(record), sys.executable]
     done = await asyncio.to_thread(
         subprocess.run,
@@ -82,9 +82,10 @@ async def test_the_order_of_the_system_calls(
     folders = [first(lines, rf"fsync\(\d+<{re.escape(str(f))}>", linked) for f in above(target)]
     recorded = first(lines, r"sendto.*INSERT INTO media_assets", 0)
     committed = first(lines, r"sendto.*COMMIT", recorded)
-    removed = first(lines, rf"unlink(at)?\(.*{source}", 0)
+    taken = first(lines, rf"rename(at2?)?\(.*{source}", 0)
+    removed = first(lines, r"unlink(at)?\(.*/\.kaleidoscope-\d+\.part", taken)
     assert plan_committed < synced < linked < min(folders)
-    assert max(folders) < recorded < committed < removed
+    assert max(folders) < recorded < committed < taken < removed
     await custodian.check([jpeg(1)])
 
 
@@ -230,6 +231,53 @@ async def test_a_source_that_is_replaced_after_it_was_filed(
     monkeypatch.setattr(disk, "release", release)
     await custodian.sweep()
     await custodian.check([jpeg(1), jpeg(2)])
+
+
+async def test_a_source_that_is_replaced_in_the_moment_of_its_removal(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Renamed over after the last look at it: what came is given its name back."""
+    path = custodian.drop("a.jpg", jpeg(1))
+    new = custodian.inbox.parent / "new"
+    rename = os.rename
+
+    def replaced(source: bytes, target: bytes) -> None:
+        if source == os.fsencode(path):
+            new.write_bytes(jpeg(2))
+            rename(new, path)
+        rename(source, target)
+
+    monkeypatch.setattr(disk.os, "rename", replaced)
+    await custodian.sweep()
+    monkeypatch.setattr(disk.os, "rename", rename)
+    assert path.read_bytes() == jpeg(2) and files(custodian.inbox) == [path]
+    await custodian.sweep()
+    assert files(custodian.inbox) == []
+    await custodian.check([jpeg(1), jpeg(2)])
+
+
+async def test_a_name_that_cannot_be_given_back_becomes_one_like_it(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replaced twice in that moment: both files stay."""
+    path = custodian.drop("a.jpg", jpeg(1))
+    new = custodian.inbox.parent / "new"
+    rename = os.rename
+
+    def replaced(source: bytes, target: bytes) -> None:
+        if source == os.fsencode(path):
+            new.write_bytes(jpeg(2))
+            rename(new, path)
+        rename(source, target)
+        if source == os.fsencode(path):
+            path.write_bytes(jpeg(3))
+
+    monkeypatch.setattr(disk.os, "rename", replaced)
+    await custodian.sweep()
+    monkeypatch.setattr(disk.os, "rename", rename)
+    assert {p.read_bytes() for p in files(custodian.inbox)} == {jpeg(2), jpeg(3)}
+    await custodian.sweep()
+    await custodian.check([jpeg(1), jpeg(2), jpeg(3)])
 
 
 async def test_an_original_that_is_written_to_through_its_old_name(

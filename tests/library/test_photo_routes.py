@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -41,6 +42,34 @@ async def put(api: httpx.AsyncClient, expected: int = 200, **change: Any) -> dic
     return found
 
 
+async def test_several_attempts_begin_in_one_request(
+    api: httpx.AsyncClient, write: Write, register: Register, ledger: Ledger
+) -> None:
+    first, other = await register([write("a.jpg", b"abc"), write("b.jpg", b"def")])
+    begun = [
+        {"photo_id": first.photo_id, "attempt_id": str(first.attempt_id)},
+        {"photo_id": other.photo_id, "attempt_id": str(UUID(int=5))},
+        {"photo_id": 99, "attempt_id": str(UUID(int=6))},
+    ]
+    answer = await api.put("/photos/update-status", json={"attempts": begun, "worker": "w"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == [
+        {
+            "photo_id": first.photo_id,
+            "status": "PROCESSING",
+            "attempt_id": str(first.attempt_id),
+            "state": "started",
+        },
+        {
+            "photo_id": other.photo_id,
+            "status": "READY",
+            "attempt_id": str(other.attempt_id),
+            "state": "superseded",
+        },
+    ]
+    assert sorted(p.status for p in (await ledger()).values()) == ["PROCESSING", "READY"]
+
+
 async def test_the_body_of_the_seed(
     api: httpx.AsyncClient, photo: Registered, ledger: Ledger
 ) -> None:
@@ -49,6 +78,7 @@ async def test_the_body_of_the_seed(
         "photo_id": photo.photo_id,
         "status": "PROCESSING",
         "attempt_id": str(photo.attempt_id),
+        "path": photo.path,
         "state": "started",
     }
     assert (await put(api, photo_id=photo.photo_id, status="FAILED"))["status"] == "FAILED"

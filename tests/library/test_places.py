@@ -218,13 +218,54 @@ async def test_a_folder_inside_a_known_one_is_no_place_of_its_own(
 
 async def test_a_scan_of_a_place_that_is_gone_freezes_it(db: Database, take_in: Any) -> None:
     folder = await take_in(3)
-    assert await library.guard(db, str(folder)) is None
+    assert await library.guard(db, str(folder)) == []
     shutil.rmtree(folder)
     folder.mkdir()
-    refusal = await library.guard(db, str(folder / "2020"))
-    assert refusal is not None and "is frozen: the folder is empty" in refusal
+    (refusal,) = await library.guard(db, str(folder / "2020"))
+    assert refusal.holds and "is frozen: the folder is empty" in str(refusal)
     assert (await state(db)).frozen_at is not None
-    assert await library.guard(db, str(folder.parent)) is None  # other folders may be scanned
+    (told,) = await library.guard(db, str(folder.parent))  # other folders may be scanned
+    assert not told.holds
+
+
+async def test_a_scan_of_a_place_half_of_which_is_gone_freezes_it_at_once(
+    db: Database, take_in: Any
+) -> None:
+    """Of the scanned folder, be it a small part of the place; and nothing is marked missing."""
+    folder = await take_in(100)
+    part = await take_in(10, "photos/2020")
+    for n in range(5):
+        (part / f"{n}.jpg").unlink()
+    (refusal,) = await library.guard(db, str(part))
+    assert refusal.holds and "5 of 10 files are gone at once" in refusal.cause
+    assert (await state(db)).path == str(folder) and (await state(db)).frozen_at is not None
+    assert await missing(db) == []
+    assert await library.watch(db) == {"missing": 5}  # 5 of 110 are believed, by the place's share
+
+
+async def test_a_scan_that_finds_nothing_freezes_however_few_files_there_were(
+    db: Database, take_in: Any
+) -> None:
+    folder = await take_in(3)
+    for n in range(3):
+        (folder / f"{n}.jpg").rename(folder / f"{n}.away")
+    assert await library.guard(db, str(folder)) == []  # others may have taken their place
+    (frozen,) = await library.found_nothing(db, str(folder))
+    assert frozen.holds and "finds nothing, where 3 files were" in frozen.cause
+    assert await missing(db) == []
+    (folder / "0.away").rename(folder / "0.jpg")
+    assert await library.found_nothing(db, str(folder)) == []
+
+
+async def test_half_a_place_gone_is_noticed_within_a_minute(db: Database, take_in: Any) -> None:
+    """Not only when its turn comes: some files are looked for in every round."""
+    folder = await take_in(40)
+    assert await library.watch(db) == {}
+    for n in range(20):
+        (folder / f"{n}.jpg").rename(folder / f"{n}.away")
+    assert await library.watch(db) == {"frozen": 1}
+    assert "20 of 40 files are gone" in (await state(db)).frozen_because
+    assert await missing(db) == []
 
 
 @pytest.fixture
@@ -371,7 +412,8 @@ async def test_what_was_accepted_once_does_not_open_a_place_that_is_gone_again(
     folder = await take_in(10)
     await look(db)
     shutil.rmtree(folder)
-    assert "is frozen" in str(await library.guard(db, str(folder)))
+    (refusal,) = await library.guard(db, str(folder))
+    assert "is frozen" in str(refusal)
 
 
 async def test_no_pass_blames_photos_for_a_place_that_is_frozen(

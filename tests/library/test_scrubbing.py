@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from kaleidoscope.kernel.web import create_app
 from kaleidoscope.library import routes
 from kaleidoscope.library import service as library
 from kaleidoscope.library.outside import originals as disk
+from kaleidoscope.library.service.claim import alone
 
 NOW = timedelta(0)
 TIME = 1_700_000_000.5
@@ -75,6 +77,24 @@ async def test_a_flipped_byte_is_found_and_told(db: Database, asset: tuple[int, 
     assert [event.outcome for event in events] == ["failed", "ok"]  # told once
 
 
+async def test_that_it_is_whole_is_told_once(db: Database, asset: tuple[int, Path]) -> None:
+    """Provenance is kept for ever, so it must not grow with every round: a ledger of a million
+    would be told twelve million times a year."""
+    for _ in range(3):
+        assert await scrub(db) == {"read": 1}
+    events = "SELECT outcome FROM asset_events WHERE what = 'scrubbed' ORDER BY event_id"
+    assert [e.outcome for e in await rows(db, events)] == ["ok"]
+    body = asset[1].read_bytes()
+    rot(asset[1])
+    await scrub(db)
+    asset[1].write_bytes(body)
+    os.utime(asset[1], (TIME, TIME))
+    await scrub(db)
+    await scrub(db)
+    assert [e.outcome for e in await rows(db, events)] == ["ok", "failed", "ok"]
+    assert not (await row(db)).has_errors
+
+
 async def test_recognition_does_not_hide_it(db: Database, asset: tuple[int, Path]) -> None:
     rot(asset[1])
     await scrub(db)
@@ -97,6 +117,55 @@ async def test_a_damaged_original_is_healed(db: Database, asset: tuple[int, Path
     assert await scrub(db) == {"read": 1}
     with pytest.raises(Conflict, match="neither damaged nor missing"):
         await library.heal(db, asset[0])
+
+
+async def test_one_that_is_filed_elsewhere_meanwhile_is_not_healed_at_its_old_place(
+    db: Database, asset: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its copy comes from far away, a refile moves it: nothing is put where it lay."""
+    rot(asset[1])
+    await scrub(db)
+    moved = asset[1].with_name("filed again.jpg")
+    bring = disk.bring
+
+    def slowly(*words: Any) -> Path:
+        draft = bring(*words)
+        asset[1].rename(moved)
+        with psycopg.connect(db.url) as connection:
+            connection.execute("UPDATE media_assets SET final_path = %s", [str(moved)])
+        return draft
+
+    monkeypatch.setattr(disk, "bring", slowly)
+    with pytest.raises(Conflict, match="filed elsewhere meanwhile"):
+        await library.heal(db, asset[0])
+    assert not asset[1].exists() and list(moved.parent.glob(".*healing")) == []
+    monkeypatch.setattr(disk, "bring", bring)
+    await library.heal(db, asset[0])
+    assert moved.read_bytes() == b"what was taken in"
+
+
+async def test_healing_waits_for_whoever_moves_originals(
+    db: Database, asset: tuple[int, Path]
+) -> None:
+    rot(asset[1])
+    await scrub(db)
+    async with alone(db):
+        healing = asyncio.create_task(library.heal(db, asset[0]))
+        done, _ = await asyncio.wait([healing], timeout=0.5)
+        assert not done and asset[1].read_bytes() != b"what was taken in"
+    await healing
+    assert asset[1].read_bytes() == b"what was taken in"
+
+
+async def test_one_that_came_right_meanwhile_is_left_alone(
+    db: Database, asset: tuple[int, Path]
+) -> None:
+    rot(asset[1])
+    await scrub(db)
+    asset[1].write_bytes(b"what was taken in")
+    healed = await library.heal(db, asset[0])
+    assert healed.kept_aside is None and list(asset[1].parent.glob("*.damaged-*")) == []
+    assert not (await row(db)).has_errors
 
 
 async def test_a_missing_original_is_put_back(db: Database, asset: tuple[int, Path]) -> None:

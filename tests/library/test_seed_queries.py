@@ -25,6 +25,13 @@ PROBLEMS = """
 INSERT INTO asset_problems (photo_id, what, error_code, error)
 SELECT photo_id, 'thumbnailed', 'damaged', 'broken' FROM media_assets WHERE size_bytes % 300 = 0
 """
+KEPT = """
+INSERT INTO kept_files (kind, final_path, size_bytes, modified_at, file_hash, is_backed_up,
+    backed_up_at, scrubbed_at)
+SELECT 'sidecar', '/originals/' || n || '.xmp', n, now(), encode(sha256(n::text::bytea), 'hex'),
+    n % 100 <> 0, CASE WHEN n % 100 <> 0 THEN now() END, now() - n * interval '1 minute'
+FROM generate_series(1, 30000) AS n
+"""
 HEARTBEATS = """
 INSERT INTO system_status_history (service_name, status, heartbeat_timestamp)
 SELECT 'service-' || n % 7, 'OK', now() - n * interval '20 seconds'
@@ -63,6 +70,16 @@ PATTERNS = {
         " ORDER BY m.photo_id LIMIT 100",
         "ix_media_assets_unthumbnailed",
     ),
+    "our own: kept, to be copied": (
+        "SELECT * FROM kept_files WHERE NOT is_backed_up AND missing_since IS NULL"
+        " AND file_id > 0 ORDER BY file_id LIMIT 100",
+        "ix_kept_files_is_backed_up",
+    ),
+    "our own: kept, to be read through": (
+        "SELECT * FROM kept_files WHERE missing_since IS NULL"
+        " ORDER BY scrubbed_at NULLS FIRST, file_id LIMIT 50",
+        "ix_kept_files_scrubbed_at",
+    ),
     "our own: what happened to a photo": (
         "SELECT * FROM asset_events WHERE photo_id = 7 ORDER BY event_id",
         "ix_asset_events_photo_id",
@@ -73,7 +90,7 @@ PATTERNS = {
 @pytest.fixture
 async def filled(db: Database) -> Database:
     async with db.transaction() as session:
-        for statement in (FILL, PROBLEMS, HEARTBEATS):
+        for statement in (FILL, PROBLEMS, KEPT, HEARTBEATS):
             await session.execute(text(statement))
         await session.execute(
             text(
@@ -82,7 +99,7 @@ async def filled(db: Database) -> Database:
             )
         )
         await session.execute(text("ANALYZE media_assets, asset_problems, asset_events"))
-        await session.execute(text("ANALYZE system_status_history"))
+        await session.execute(text("ANALYZE system_status_history, kept_files"))
     return db
 
 

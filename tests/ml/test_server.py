@@ -36,6 +36,8 @@ class Api:
     url: str = ""
     answers: list[int] = field(default_factory=list)  # status codes of the next callbacks
     callbacks: list[Json] = field(default_factory=list)
+    lots: list[int] = field(default_factory=list)  # how many came in each request for several
+    takes_lots: bool = True
     secrets: list[str | None] = field(default_factory=list)
     persons: list[Json] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
@@ -55,6 +57,14 @@ class Api:
             if status == 200:
                 self.callbacks.append(await request.json())
             return Response('{"ok": true}', status, headers={"Location": "http://example.com/"})
+
+        @app.post("/callback/photos-processed")
+        async def callbacks(request: Request) -> Response:
+            sent = (await request.json())["callbacks"]
+            self.lots.append(len(sent))
+            if self.takes_lots:
+                self.callbacks += sent
+            return Response("[]", 200 if self.takes_lots else 409)
 
         @app.get("/person-dump")
         async def dump(request: Request) -> Json:
@@ -243,6 +253,46 @@ async def test_the_callback_is_repeated_while_the_api_is_away(service: Running) 
     assert len(service.api.secrets) == 4
 
 
+@pytest.mark.parametrize("taken", [True, False])
+async def test_photos_sent_together_are_delivered_together(service: Running, taken: bool) -> None:
+    """A request for several that is refused is made one by one: then each has its own verdict."""
+    service.api.takes_lots = taken
+    service.api.lots.clear()
+    url = f"{service.api.url}/callback/photo"
+    photos = [
+        {
+            "photo_id": n,
+            "path": str(service.photo(f"{n}.jpg", [n], seed=n)),
+            "callbackUrl": f"{url}-processed",
+            "callbacksUrl": f"{url}s-processed",
+            "attempt_id": str(uuid4()),
+        }
+        for n in (1, 2)
+    ]
+    outside = {**photos[0], "path": "/etc/passwd", "attempt_id": str(uuid4())}
+    answer = await service.http.post("/process-photos", json={"photos": [*photos, outside]})
+    assert answer.status_code == 202, answer.text
+    first, second, refused = answer.json()
+    assert (first["refusal"], second["refusal"]) == (None, None)
+    assert (refused["state"], refused["refusal"]["status"]) == (None, 403)
+    open_ones = [photo["attempt_id"] for photo in photos]
+    while open_ones:
+        told = await service.http.post(
+            "/process-photos/states", params={"wait": 20}, json={"attempt_ids": open_ones}
+        )
+        assert {a["state"] for a in told.json()} <= {"queued", "running", "delivered"}
+        open_ones = [a["attempt_id"] for a in told.json() if a["state"] != "delivered"]
+    assert sorted(body["photo_id"] for body in service.api.callbacks) == [1, 2]
+    assert sum(service.api.lots) in (0, 2)  # alone where the first one was very quick
+
+
+async def test_of_several_attempts_the_unknown_ones_are_named(service: Running) -> None:
+    told = await service.http.post(
+        "/process-photos/states", params={"wait": 20}, json={"attempt_ids": [str(uuid4())]}
+    )
+    assert [answer["refusal"]["status"] for answer in told.json()] == [404]
+
+
 @pytest.mark.parametrize("status", [403, 404, 409, 422, 307])
 async def test_a_refused_callback_is_undelivered_and_not_followed(
     service: Running, status: int
@@ -309,6 +359,8 @@ async def test_callbacks_go_to_allowed_hosts_only(service: Running, url: str) ->
     ("method", "path"),
     [
         ("POST", "/process-photo"),
+        ("POST", "/process-photos"),
+        ("POST", "/process-photos/states"),
         ("GET", f"/process-photo/{UUID(int=7)}"),
         ("POST", "/embeddings/from-image"),
     ],
@@ -406,7 +458,7 @@ async def test_an_error_nobody_foresaw_ends_the_attempt() -> None:
     async def process(request: ProcessPhoto) -> Json:
         raise ZeroDivisionError("by accident")
 
-    async def deliver(url: str, body: Json) -> None:
+    async def deliver(request: ProcessPhoto, body: Json) -> None:
         raise AssertionError("there is nothing to deliver")
 
     attempts = Attempts(process, deliver, capacity=1, at_once=1)

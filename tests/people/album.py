@@ -130,7 +130,8 @@ class Album:
         wrong_vectors = await self.rows(
             "WITH made AS (SELECT f.person_id, v.pack, count(*) AS n, sum(v.embedding) AS s"
             "   FROM faces f JOIN face_vectors v ON v.face_id = f.id"
-            "   WHERE f.person_id IS NOT NULL GROUP BY 1, 2)"
+            "   WHERE f.person_id IS NOT NULL AND NOT EXISTS (SELECT FROM faces o"
+            "     WHERE o.id = f.copy_of AND o.person_id = f.person_id) GROUP BY 1, 2)"
             " SELECT coalesce(m.person_id, p.person_id), m.n, p.count, m.s <-> p.sum,"
             "   p.mean <-> (m.s * array_fill((1.0 / m.n)::real, ARRAY[vector_dims(m.s)])::vector)"
             " FROM made m FULL JOIN person_vectors p USING (person_id, pack)"

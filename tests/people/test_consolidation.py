@@ -115,9 +115,22 @@ async def test_a_no_keeps_persons_apart(lenient: Album) -> None:
         assert await service.resolve(session, other) == other != one
 
 
+async def test_a_face_too_poor_to_be_told_from_others_stays_open(album: Album) -> None:
+    blurred = await album.add()
+    quality = {"score": 0.05}
+    _, [anna] = await album.shoot(1, view=1)
+    await album.deliver(album.callback(blurred, [detection(face(1), quality=quality)]))
+    await jobs.consolidate(album.db)
+    assert await album.persons(blurred[0]) == [None]
+    again = await album.add()
+    await album.deliver(album.callback(again, [detection(face(1, 1), quality=quality)]))
+    assert await album.persons(again[0]) == [anna], "but this is the very face"
+    await album.check()
+
+
 async def test_an_open_face_finds_its_person_later(album: Album) -> None:
     poor = await album.add()
-    quality = {"score": 0.01}
+    quality = {"score": 0.15}
     await album.deliver(album.callback(poor, [detection(face(1), quality=quality)]))
     assert await album.persons(poor[0]) == [None]
     _, [anna] = await album.shoot(1, view=1)
@@ -305,6 +318,7 @@ def regrouped(persons: list[int], vectors: list[np.ndarray], **more: Any) -> lis
         np.array(more.pop("photos", range(n))),
         np.array(more.pop("qualities", [1.0] * n)),
         np.array(more.pop("confirmed", [False] * n)),
+        np.array(more.pop("copies", [0] * n)),
         np.array(vectors, np.float32),
     )
     none = np.zeros(0, np.int64)

@@ -95,7 +95,7 @@ async def test_a_mirror_shows_one_person_twice(album: Album) -> None:
 
 
 async def test_a_poor_face_may_join_and_never_founds(album: Album) -> None:
-    poor = {"score": 0.01}
+    poor = {"score": 0.15}
     stranger, known = await album.add(), await album.add()
     await album.deliver(album.callback(stranger, [detection(face(1), quality=poor)]))
     assert await album.persons(stranger[0]) == [None]

@@ -11,6 +11,7 @@ from uuid import UUID
 import httpx
 import pytest
 from album import Album
+from sqlalchemy import text
 
 from kaleidoscope.bus.handlers import Retry
 from kaleidoscope.kernel import web
@@ -26,7 +27,10 @@ Script = list[tuple[int, dict[str, Any]] | Exception]
 
 
 class Ml:
-    """An ML service that answers by a script: to POSTs, and to questions how an attempt stands."""
+    """An ML service that answers by a script: to photos, and to questions how an attempt stands.
+
+    A problem with a status below 500 is told of the photo, others of the request.
+    """
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
@@ -34,14 +38,21 @@ class Ml:
         self.gets: Script = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
-        if request.method == "POST":
-            self.sent.append(json.loads(request.content))
-        script = self.posts if request.method == "POST" else self.gets
-        answer = script.pop(0)
+        asked = json.loads(request.content)
+        if request.url.path == "/process-photos":
+            self.sent += asked["photos"]
+            answer = self.posts.pop(0)
+        else:
+            answer = self.gets.pop(0)
         if isinstance(answer, Exception):
             raise answer
         status, body = answer
-        return httpx.Response(status, json=body)
+        if status >= 500:
+            return httpx.Response(status, json=body)
+        if status >= 400:
+            told = {"attempt_id": str(UUID(int=1)), "refusal": {"status": status, **body}}
+            return httpx.Response(202, json=[told])
+        return httpx.Response(202, json=[body])
 
 
 def state(name: str, **more: Any) -> tuple[int, dict[str, Any]]:
@@ -96,6 +107,20 @@ async def status(album: Album, event: PhotoToProcess) -> str:
         return (await library.get(session, event.photo_id)).status
 
 
+async def test_a_photo_that_was_filed_again_is_looked_for_where_it_lies_now(
+    album: Album, services: Services, ml: Ml, event: PhotoToProcess
+) -> None:
+    """Its message was queued before, and tells the old path."""
+    async with album.db.transaction() as session:
+        await session.execute(
+            text("UPDATE media_assets SET final_path = '/filed/again.jpg' WHERE photo_id = :id"),
+            {"id": event.photo_id},
+        )
+    ml.posts = [state("delivered")]
+    await jobs.recognise(services, event)
+    assert [sent["path"] for sent in ml.sent] == ["/filed/again.jpg"]
+
+
 async def test_delivered(album: Album, services: Services, ml: Ml, event: PhotoToProcess) -> None:
     ml.posts = [state("queued")]
     ml.gets = [state("running"), state("delivered")]
@@ -105,10 +130,33 @@ async def test_delivered(album: Album, services: Services, ml: Ml, event: PhotoT
             "photo_id": event.photo_id,
             "path": event.path,
             "callbackUrl": "http://localhost/callback/photo-processed",
+            "callbacksUrl": "http://localhost/callback/photos-processed",
             "attempt_id": str(event.attempt_id),
         }
     ]
     assert await status(album, event) == "PROCESSING", "the callback says more, not the worker"
+
+
+async def test_photos_of_one_moment_share_their_requests(
+    album: Album, services: Services, ml: Ml, event: PhotoToProcess
+) -> None:
+    photo_id, path, attempt_id = await album.add()
+    other = event.model_copy(update={"photo_id": photo_id, "path": path, "attempt_id": attempt_id})
+    gone = event.model_copy(update={"photo_id": 99, "attempt_id": UUID(int=9)})
+    requests: list[list[str]] = []
+
+    def service(request: httpx.Request) -> httpx.Response:
+        asked = json.loads(request.content)
+        ids = asked.get("attempt_ids") or [p["attempt_id"] for p in asked["photos"]]
+        requests.append(ids)
+        done = "delivered" if "attempt_ids" in asked else "queued"
+        return httpx.Response(202, json=[{"attempt_id": i, "state": done} for i in ids])
+
+    services.ml = MlClient("http://ml", transport=httpx.MockTransport(service))
+    await asyncio.gather(*[jobs.recognise(services, e) for e in (event, other, gone)])
+    both = [str(event.attempt_id), str(other.attempt_id)]
+    assert requests == [both, both]
+    assert [await status(album, e) for e in (event, other)] == ["PROCESSING"] * 2
 
 
 async def test_a_service_that_restarts_is_sent_the_photo_again(

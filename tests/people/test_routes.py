@@ -38,6 +38,21 @@ async def dump(http: httpx.AsyncClient, **query: Any) -> Dump:
     return dict(answer.json())
 
 
+async def test_several_callbacks_in_one_request(album: Album, http: httpx.AsyncClient) -> None:
+    callbacks = [
+        album.callback(await album.add(), [detection(face(1, view))]).model_dump(mode="json")
+        for view in range(3)
+    ]
+    answer = await http.post("/callback/photos-processed", json={"callbacks": callbacks})
+    assert answer.status_code == 200, answer.text
+    [anna] = answer.json()[0]["created_person_ids"]
+    assert [a["created_person_ids"] for a in answer.json()] == [[anna], [], []]
+    assert await album.persons(callbacks[2]["photo_id"]) == [anna]
+    http.headers.pop(secrets.HEADER)
+    refused = await http.post("/callback/photos-processed", json={"callbacks": callbacks})
+    assert refused.status_code == 403
+
+
 async def test_callback_then_photo_and_person(album: Album, http: httpx.AsyncClient) -> None:
     photo = await album.add("beach")
     body = album.callback(photo, [detection(face(1))]).model_dump(mode="json")

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from kaleidoscope.kernel.store import FolderStore, StoreProblem
 from kaleidoscope.library import service as library
 from kaleidoscope.upkeep import jobs, service
 from kaleidoscope.upkeep.schemas import Restored
-from kaleidoscope.upkeep.service import databases, restoring
+from kaleidoscope.upkeep.service import backup, databases, restoring
 
 NAMES = (
     "photos/a.jpg",
@@ -101,6 +102,74 @@ async def test_into_another_data_folder(home: Household) -> None:
     finally:
         await back.db.close()
         await asyncio.to_thread(server.stop)
+
+
+SETTINGS = """\
+# what the family wrote
+database_url = "postgresql://old-server/photos"
+
+[library]
+originals = "{data}/Storage/Originals"   # on the large disk
+duplicates_folder = '{data}/Duplicates'
+
+[inbox]
+folders = ["{data}/Photos_Inbox", "{photos}/Inbox"]
+
+[backup]
+target = "{disk}"
+"""
+
+
+async def test_the_settings_of_a_restored_library_name_nothing_of_the_old_place(
+    home: Household,
+) -> None:
+    """Into another folder: no setting, and no row, leads into the one that was copied."""
+    (home.data / "Duplicates").mkdir()
+    (home.data / "Duplicates/twin.jpg").write_bytes(b"twin")
+    folders = {"data": home.data, "photos": home.photos, "disk": home.disk}
+    (home.data / "kaleidoscope.toml").write_text(SETTINGS.format(**folders))
+    home.set(DATABASE_URL=home.db.url)
+    await home.take_in("photos/a.jpg", "data/Storage/Originals/2020/b.jpg")
+    await home.rows("INSERT INTO inboxes (path) VALUES (:p)", p=f"{home.data}/Photos_Inbox")
+    await home.rows("INSERT INTO ingest_jobs (path) VALUES (:p)", p=str(home.data / "more"))
+    await library.watch(home.db)
+    await service.back_up(home.db)
+    home.set(DATABASE_URL="")
+    other = home.folder / "new home"
+    restored, _ = await restore(home, other)
+    assert restored.failed == {} and restored.beside == 1
+    written = (other / "kaleidoscope.toml").read_text()
+    assert str(home.data) not in written and "# on the large disk" in written
+    told = tomllib.loads(written)
+    assert told["library"]["originals"] == str(other / "Storage/Originals")
+    assert told["library"]["duplicates_folder"] == str(other / "Duplicates")
+    assert told["inbox"]["folders"] == [str(other / "Photos_Inbox"), str(home.photos / "Inbox")]
+    assert told["backup"]["target"] == str(home.disk)
+    assert "database_url" not in told  # it was restored into the embedded one
+    assert (other / "Duplicates/twin.jpg").read_bytes() == b"twin"
+    server, back = await living(home, other)
+    try:
+        for table, column in WHERE_PATHS_ARE:
+            found = await back.rows(
+                f"SELECT FROM {table} WHERE starts_with({column}, :old || '/')", old=str(home.data)
+            )
+            assert found == [], (table, column)
+    finally:
+        await back.db.close()
+        await asyncio.to_thread(server.stop)
+
+
+WHERE_PATHS_ARE = (
+    ("media_assets", "final_path"),
+    ("kept_files", "final_path"),
+    ("known_places", "path"),
+    ("custody_moves", "source_path"),
+    ("custody_moves", "target_path"),
+    ("custody_moves", "inbox"),
+    ("inboxes", "path"),
+    ("inbox_problems", "path"),
+    ("ingest_jobs", "path"),
+)
 
 
 async def test_what_was_written_since_comes_back_by_the_log(home: Household) -> None:
@@ -184,6 +253,33 @@ async def test_a_dump_into_a_server_that_is_not_ours(
             assert restored.originals == 1
         finally:
             connection.execute("DROP DATABASE empty_one WITH (FORCE)")
+
+
+async def test_there_and_back_by_a_url(guest: Household) -> None:
+    """An object store: copied, read back, drilled, restored, as a folder is."""
+    guest.set(BACKUP_TARGET="memory://family/photos")
+    await guest.take_in("photos/a.jpg", "data/Storage/Originals/2020/b.jpg")
+    (guest.data / "Set_Aside").mkdir()
+    (guest.data / "Set_Aside/notes.txt").write_bytes(b"Rome")
+    done = await service.back_up(guest.db)
+    assert done["originals"]["copied"] == 3
+    verified = await service.verify(guest.db)
+    assert (verified["read"], verified["damaged"]) == (3, [])
+    assert (await service.drill(guest.db)).colour == "green"
+    assert (await service.prune(guest.db))["originals"] == []
+    before = await guest.manifest()
+    shutil.rmtree(guest.photos)
+    shutil.rmtree(guest.data)
+    restored = await service.restore("memory://family/photos", {})
+    assert isinstance(restored, Restored)
+    assert (restored.restored, restored.beside, restored.failed) == (2, 1, {})
+    assert (guest.data / "Set_Aside/notes.txt").read_bytes() == b"Rome"
+    server, back = await living(guest, guest.data)
+    try:
+        assert await back.manifest() == before
+    finally:
+        await back.db.close()
+        await asyncio.to_thread(server.stop)
 
 
 async def test_plain_tools_read_it(home: Household) -> None:
@@ -472,13 +568,15 @@ async def test_prune(home: Household) -> None:
     await asyncio.sleep(1.1)
     await service.back_up(home.db, full=True)
     await home.rows("DELETE FROM media_assets WHERE filename = 'a.jpg'")
+    await asyncio.sleep(1.1)
+    await service.back_up(home.db, full=True)
     (home.disk / "database" / "half").mkdir()
     (home.disk / "database" / "half" / "base.tar.gz").write_bytes(b"half")
     home.set(BACKUP_KEEP_DATABASES="1")
     before = {path for path in home.disk.rglob("*") if path.is_file()}
     told = await service.prune(home.db, dry_run=True)
     assert {path for path in home.disk.rglob("*") if path.is_file()} == before
-    assert len(told["databases"]) == 2 and len(told["originals"]) == 1
+    assert len(told["databases"]) == 3 and len(told["originals"]) == 1
     done = await service.prune(home.db)
     assert done == told
     left = {path.relative_to(home.disk).as_posix() for path in home.disk.rglob("*.jpg")}
@@ -486,6 +584,90 @@ async def test_prune(home: Household) -> None:
     (kept,) = await asyncio.to_thread(databases.complete, FolderStore(home.disk))
     assert await asyncio.to_thread(databases.damaged_files, FolderStore(home.disk), kept) == []
     assert {p.name for p in (home.disk / "database").iterdir()} == {kept.name}
+
+
+async def test_prune_leaves_what_a_kept_database_would_bring_back(home: Household) -> None:
+    """An original that left the ledger stays in the backup as long as a kept database knows it."""
+    await home.take_in("photos/a.jpg", "photos/b.jpg")
+    await service.back_up(home.db)
+    old = databases.newest(FolderStore(home.disk)).name
+    moment = datetime.now(UTC)
+    await asyncio.sleep(0.1)
+    await home.rows("DELETE FROM media_assets WHERE filename = 'a.jpg'")
+    await asyncio.sleep(1.1)
+    await service.back_up(home.db, full=True)
+    done = await service.prune(home.db)
+    assert done["originals"] == [] and done["databases"] == []
+    (home.photos / "a.jpg").unlink()
+    restored, _ = await restore(home, home.folder / "other", name=old, until=moment)
+    assert (restored.restored, restored.without_copy, restored.failed) == (1, [], {})
+    assert (home.photos / "a.jpg").exists()
+    home.set(DATA_DIR=str(home.data), BACKUP_KEEP_DATABASES="1")
+    done = await service.prune(home.db)  # now no database that stays knows it
+    assert len(done["originals"]) == 1 and "/a." in done["originals"][0]
+
+
+async def test_prune_leaves_what_a_kept_log_would_bring_back(home: Household) -> None:
+    """Taken in and gone again between two copies of the database: `--at` may ask for it."""
+    await home.take_in("photos/a.jpg")
+    await service.back_up(home.db)
+    await home.take_in("photos/between.jpg")
+    await service.back_up(home.db)
+    moment = datetime.now(UTC)
+    await asyncio.sleep(1.1)
+    await home.rows("DELETE FROM media_assets WHERE filename = 'between.jpg'")
+    await service.back_up(home.db, full=True)
+    assert (await service.prune(home.db))["originals"] == []
+    (home.photos / "between.jpg").unlink()
+    first = databases.complete(FolderStore(home.disk))[0].name
+    restored, _ = await restore(home, home.folder / "other", name=first, until=moment)
+    assert (restored.restored, restored.failed) == (1, {})
+
+
+async def test_prune_deletes_nothing_where_an_inventory_is_damaged(home: Household) -> None:
+    await home.take_in("photos/a.jpg", "photos/b.jpg")
+    await service.back_up(home.db)
+    await home.rows("UPDATE backup_copies SET copied_at = copied_at - interval '1 day'")
+    await home.rows("DELETE FROM media_assets WHERE filename = 'a.jpg'")
+    (path,) = home.disk.glob("database/*/originals.csv")
+    home.flip(path.relative_to(home.disk).as_posix())
+    with pytest.raises(StoreProblem, match=r"originals\.csv is damaged"):
+        await service.prune(home.db)
+    assert len(list(home.disk.rglob("*.jpg"))) == 2
+
+
+async def test_reading_back_is_spread_evenly(home: Household) -> None:
+    """Copied on one day, they are not all read back on one day, but each within `verify_days`."""
+    names = [f"photos/{n:02}.jpg" for n in range(20)]
+    await home.take_in(*names)
+    home.set(BACKUP_VERIFY_DAYS="10")
+    await service.back_up(home.db)
+    read: list[int] = []
+    for _ in range(10):
+        await home.rows("UPDATE backup_runs SET started_at = started_at - interval '1 day'")
+        await home.rows("UPDATE backup_copies SET verified_at = verified_at - interval '1 day'")
+        read.append((await jobs.verify_copies(home.db))["read"])  # type: ignore[index]
+    assert read == [2] * 10
+    (oldest,) = await home.rows("SELECT now() - min(verified_at) AS age FROM backup_copies")
+    assert oldest.age < timedelta(days=10)
+    # Switched off for three days: the share of three.
+    await home.rows("UPDATE backup_runs SET started_at = started_at - interval '3 days'")
+    assert (await jobs.verify_copies(home.db))["read"] == 6  # type: ignore[index]
+
+
+async def test_older_copies_of_the_database_are_read_back_in_their_turn(home: Household) -> None:
+    for _ in range(3):
+        await service.copy_database(home.db)
+        await asyncio.sleep(1.1)
+    oldest = databases.complete(FolderStore(home.disk))[0]
+    home.flip(f"database/{oldest.name}/base.tar.gz")
+    found = set()
+    for day in range(2):
+        turn = backup._in_turn(
+            databases.complete(FolderStore(home.disk)), datetime(2026, 1, 1 + day, tzinfo=UTC)
+        )
+        found |= {m.name for m in turn}
+    assert found == {m.name for m in databases.complete(FolderStore(home.disk))}
 
 
 async def test_two_backups_at_once_are_one(home: Household) -> None:

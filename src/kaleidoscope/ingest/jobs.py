@@ -13,8 +13,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import structlog
 from sqlalchemy import text
@@ -25,11 +27,12 @@ from kaleidoscope.ingest import queries, service
 from kaleidoscope.ingest.events import BatchesToPublish, FolderToIngest
 from kaleidoscope.ingest.outside.read_ahead import Chunk, read_ahead
 from kaleidoscope.ingest.outside.scan import Filter, scan
-from kaleidoscope.ingest.queries import Job
+from kaleidoscope.ingest.queries import Job, NewError
 from kaleidoscope.ingest.service import Publication
 from kaleidoscope.ingest.settings import IngestSettings
 from kaleidoscope.kernel.clock import ClockJob
 from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.gather import Gathering
 from kaleidoscope.kernel.paths import to_bytes
 from kaleidoscope.kernel.settings import data_dir, load
 from kaleidoscope.library import service as library
@@ -71,10 +74,7 @@ async def run_job(db: Database, transport: Transport, job_id: UUID) -> None:
                 await _estimate(db, job)
                 return
             await _publish_again(db, transport, job_id, left)
-            if frozen := await library.guard(db, job.path):
-                async with db.transaction() as session:
-                    cause = f"{frozen}; `kaleidoscope places list` says what can be done"
-                    await service.fail(session, job_id, cause)
+            if await _is_frozen(db, job, await library.guard(db, job.path)):
                 return
             await _take_in(db, transport, job)
         except OSError as error:
@@ -82,6 +82,21 @@ async def run_job(db: Database, transport: Transport, job_id: UUID) -> None:
             async with db.transaction() as session:
                 cause = f"{job.path} cannot be read: {error.strerror or error}"
                 await service.fail(session, job_id, cause)
+
+
+async def _is_frozen(db: Database, job: Job, found: Sequence[library.Frozen]) -> bool:
+    """Whether the job's folder lies in a place that was found frozen: then the job has failed.
+
+    What is frozen below it is told among the job's errors.
+    """
+    told = [NewError(f.path, "frozen", f"it is frozen: {f.cause}") for f in found if not f.holds]
+    holding = [frozen for frozen in found if frozen.holds]
+    async with db.transaction() as session:
+        await service.note_errors(session, job, told)
+        if holding:
+            cause = f"{holding[0]}; `kaleidoscope places list` says what can be done"
+            await service.fail(session, job.job_id, cause)
+    return bool(holding)
 
 
 @asynccontextmanager
@@ -117,6 +132,9 @@ async def _take_in(db: Database, transport: Transport, job: Job) -> None:
             if batches is None:
                 return
             await _publish(db, transport, batches)
+    nothing = [] if scanned else await library.found_nothing(db, job.path)
+    if await _is_frozen(db, job, nothing):
+        return
     async with db.transaction() as session:
         await service.end_scan(session, job)
         await library.count_anew(session, job.path)
@@ -232,9 +250,25 @@ async def _send(transport: Transport, batches: Publication, tries: int) -> str |
 
 
 async def photo_ended(context: Context, event: PhotoProcessed) -> None:
-    """Count it in the jobs that wait for it."""
-    async with context.db.transaction() as session:
-        await service.photo_ended(session, event)
+    """Count it in the jobs that wait for it, together with others that end meanwhile."""
+    if context.db not in _endings:
+        _endings[context.db] = Gathering(partial(_count, context.db))
+    await _endings[context.db](event)
+
+
+_endings: WeakKeyDictionary[Database, Gathering[PhotoProcessed, None]] = WeakKeyDictionary()
+
+
+async def _count(db: Database, events: Sequence[PhotoProcessed]) -> list[Exception | None]:
+    """Count photos in one transaction; where that fails, each in one of its own."""
+    try:
+        async with db.transaction() as session:
+            await service.photos_ended(session, events)
+    except Exception as error:
+        if len(events) == 1:
+            return [error]
+        return [(await _count(db, [event]))[0] for event in events]
+    return [None] * len(events)
 
 
 async def repair(db: Database) -> dict[str, int]:
@@ -268,6 +302,6 @@ HANDLERS = [
         max_attempts=MAX_ATTEMPTS,
     ),
     Handler(BatchesToPublish.topic, BatchesToPublish, GROUP, publish_again, concurrency=2),
-    Handler(PhotoProcessed.topic, PhotoProcessed, GROUP, photo_ended, concurrency=4),
+    Handler(PhotoProcessed.topic, PhotoProcessed, GROUP, photo_ended, concurrency=64),
 ]
 CLOCK = [ClockJob("ingest.repair", timedelta(seconds=15), repair)]

@@ -56,6 +56,7 @@ class Unpublished:
 class Ended:
     """Where the end of a photo counts."""
 
+    photo_id: int
     job_id: UUID
     batch_id: int
 
@@ -414,35 +415,50 @@ async def set_next_publish(session: AsyncSession, batch_id: int, wait: timedelta
 # -- the ends of photos
 
 
-async def set_outcome(
-    session: AsyncSession, photo_id: int, outcome: str, *, final: bool
+async def set_outcomes(
+    session: AsyncSession, outcomes: Mapping[int, tuple[str, bool]]
 ) -> list[Ended]:
-    """What came of a photo, in every job that waits for it; answers where it has ended by that."""
+    """What came of photos (the outcome, and whether it is final), in every job that waits for them.
+
+    Answers where they have ended by that.
+    """
     rows = await session.execute(
         sql(
-            "UPDATE photo_ingest_map SET outcome = :outcome,"
-            " ended_at = CASE WHEN :final THEN now() END"
-            " WHERE photo_id = :photo AND ended_at IS NULL RETURNING job_id, batch_id, ended_at"
+            "WITH told AS (SELECT * FROM unnest(CAST(:photos AS bigint[]),"
+            "   CAST(:outcomes AS text[]), CAST(:final AS boolean[]))"
+            "   AS e (photo_id, outcome, final)), held AS (SELECT map_id FROM photo_ingest_map"
+            "  WHERE photo_id = ANY(:photos) AND ended_at IS NULL"
+            "  ORDER BY map_id FOR NO KEY UPDATE)"
+            " UPDATE photo_ingest_map m SET outcome = told.outcome,"
+            " ended_at = CASE WHEN told.final THEN now() END FROM told, held"
+            " WHERE m.map_id = held.map_id AND m.photo_id = told.photo_id AND m.ended_at IS NULL"
+            " RETURNING m.photo_id, m.job_id, m.batch_id, m.ended_at"
         ),
-        {"photo": photo_id, "outcome": outcome, "final": final},
+        {
+            "photos": list(outcomes),
+            "outcomes": [outcome for outcome, _ in outcomes.values()],
+            "final": [final for _, final in outcomes.values()],
+        },
     )
-    return [Ended(row.job_id, row.batch_id) for row in rows if row.ended_at]
+    return [Ended(row.photo_id, row.job_id, row.batch_id) for row in rows if row.ended_at]
 
 
-async def count_ended(session: AsyncSession, batch_id: int, *, failed: bool, faces: int) -> None:
-    """Count a photo of a batch."""
+async def count_ended(
+    session: AsyncSession, batch_id: int, *, processed: int, failed: int, faces: int
+) -> None:
+    """Count photos of a batch."""
     await session.execute(
         sql(
             "UPDATE ingest_batches SET failed_count = failed_count + :failed,"
-            " processed_count = processed_count + 1 - :failed, face_count = face_count + :faces"
+            " processed_count = processed_count + :processed, face_count = face_count + :faces"
             " WHERE batch_id = :batch"
         ),
-        {"batch": batch_id, "failed": int(failed), "faces": faces},
+        {"batch": batch_id, "processed": processed, "failed": failed, "faces": faces},
     )
 
 
 async def add_persons(session: AsyncSession, job_id: UUID, persons: Mapping[int, bool]) -> None:
-    """Persons seen in a photo of a job, by id: whether the photo founded them."""
+    """Persons seen in photos of a job, by id: whether one of the photos founded them."""
     await session.execute(
         sql(
             "INSERT INTO ingest_persons AS p (job_id, person_id, created)"
@@ -700,3 +716,19 @@ async def inbox_problems(session: AsyncSession, inbox: str, limit: int) -> list[
         {"inbox": inbox, "limit": limit},
     )
     return [Problem(**row._mapping) for row in rows]
+
+
+async def relocate(session: AsyncSession, old: str, new: str) -> None:
+    """Jobs of folders below `old` are of folders below `new` from now on; the librarian tells of
+    its inboxes anew."""
+    await session.execute(
+        sql(
+            "UPDATE ingest_jobs SET path = :new || substr(path, length(:old) + 1)"
+            " WHERE path = :old OR starts_with(path, :old || '/')"
+        ),
+        {"old": old, "new": new},
+    )
+    await session.execute(
+        sql("DELETE FROM inboxes WHERE path = :old OR starts_with(path, :old || '/')"),
+        {"old": old},
+    )

@@ -28,10 +28,11 @@ async def read_metadata(context: Context, event: VideoToRead) -> None:
     try:
         async with context.db.transaction() as session:
             video = await service.undated_asset(session, event.photo_id)
-        task: dict[str, Any] = {"path": event.path, "media_type": "video", "sidecars": []}
+            path = (await service.get(session, event.photo_id)).path  # perhaps filed again since
+        task: dict[str, Any] = {"path": path, "media_type": "video", "sidecars": []}
         if video is not None:
             task = service.metadata_task(video)
-        (facts,) = await _reader().run([task], name=event.path)
+        (facts,) = await _reader().run([task], name=path)
         if facts["error_code"] == Unavailable.code:
             raise Unavailable(facts["error"])
     except Unavailable as away:
@@ -116,5 +117,6 @@ CLOCK = [
     ClockJob("library.sweep_derivatives", timedelta(hours=1), service.sweep_derivatives),
     ClockJob("library.geocode", timedelta(seconds=15), service.geocode_pending),
     ClockJob("library.watch_places", timedelta(seconds=60), service.watch),
+    ClockJob("library.find_kept", timedelta(hours=1), service.find_kept),
     ClockJob("library.scrub", timedelta(seconds=60), service.scrub),
 ]

@@ -13,6 +13,7 @@ from kaleidoscope.kernel.web import Session
 from kaleidoscope.library import service
 from kaleidoscope.library.ids import PhotoId
 from kaleidoscope.library.schemas import (
+    AttemptsBegun,
     Camera,
     Correction,
     Curation,
@@ -80,6 +81,17 @@ async def update_status(change: StatusChange, session: Session) -> StatusChanged
     `POST /callback/photo-processed`. 409 for a change that the photo's status does not allow.
     """
     return await service.change_status(session, change)
+
+
+@router.put("/photos/update-status")
+async def begin_attempts(begun: AttemptsBegun, session: Session) -> list[StatusChanged]:
+    """Mark photos PROCESSING, each for its attempt, in one transaction; unknown ones are left out.
+
+    What `PUT /photo/update-status` does, for a worker that begins with several at once.
+    """
+    asked = {int(attempt.photo_id): attempt.attempt_id for attempt in begun.attempts}
+    changed = await service.begin_attempts(session, dict(asked), begun.worker)
+    return list(changed.values())
 
 
 @router.get("/api/photos/{photo_id}/dates")

@@ -210,12 +210,27 @@ class StatusChange(BaseModel):
     worker: str | None = Field(default=None, description="Who says so.")
 
 
+class AttemptBegun(BaseModel):
+    """An attempt at a photo that somebody begins."""
+
+    photo_id: PhotoId
+    attempt_id: UUID
+
+
+class AttemptsBegun(BaseModel):
+    """Attempts that somebody begins, one a photo."""
+
+    attempts: list[AttemptBegun] = Field(min_length=1, max_length=1000)
+    worker: str | None = Field(default=None, description="Who says so.")
+
+
 class StatusChanged(BaseModel):
     """What came of it."""
 
     photo_id: PhotoId
     status: Status = Field(description="The status that the photo has now.")
     attempt_id: UUID = Field(description="The photo's current attempt.")
+    path: str = Field(description="Where the file lies now, whatever a message says.")
     state: AttemptState = Field(
         description="`started`: done as asked; `already-done`: that attempt had ended before; "
         "`superseded`: another attempt has taken its place."
@@ -367,3 +382,27 @@ class Healed(BaseModel):
     photo_id: PhotoId
     path: str
     kept_aside: str | None = Field(description="Where the damaged file lies now, if there was one.")
+
+
+class HealedFile(BaseModel):
+    """A file kept beside the originals that was put back from the backup."""
+
+    path: str
+    kept_aside: str | None = Field(description="Where the damaged file lies now, if there was one.")
+
+
+class KeptFile(BaseModel):
+    """A file that is kept beside the originals."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    file_id: int
+    kind: Literal["sidecar", "duplicate", "set-aside"]
+    photo_id: PhotoId | None = Field(description="The photo that it tells of, or is a copy of.")
+    final_path: str
+    size_bytes: int
+    file_hash: str
+    is_backed_up: bool
+    missing_since: datetime | None
+    error_code: str | None
+    error: str | None

@@ -88,7 +88,8 @@ class Thresholds(_Data):
     next most similar persons counts as well (who has nobody near leads over `lonely`; None: over
     `merge`), and for each doubling of the smaller they must be more similar by `caution`.
     `slope`: how fast the odds of "the same person" rise with the similarity (odds = exp(slope ·
-    (similarity - even))). `found_quality` 0..1: a poorer face may join a person, never found one.
+    (similarity - even))). `found_quality` 0..1: a poorer face may join a person,
+    never found one; one below `legible_quality` joins nobody but who has the very face.
     `measured` says on what, or that nobody could.
     """
 
@@ -99,7 +100,8 @@ class Thresholds(_Data):
     rival: float = Field(default=0.0, ge=0, le=3)
     caution: float = Field(default=0.0, ge=0, lt=1)
     lonely: float | None = Field(default=None, gt=-1, lt=1)
-    found_quality: float = Field(default=0.05, ge=0, le=1)
+    found_quality: float = Field(default=0.2, ge=0, le=1)
+    legible_quality: float = Field(default=0.05, ge=0, le=1)
     measured: str = ""
 
     @model_validator(mode="after")
@@ -336,6 +338,7 @@ BUILTIN = Pack(
             Step(persons=80, join=0.945, merge=0.928, even=0.922),
             Step(persons=0, join=0.945, merge=0.932, even=0.928),
         ),
+        legible_quality=0.1,
         rival=1.0,
         caution=0.0056,
         lonely=0.905,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +20,14 @@ from kaleidoscope.kernel.errors import (
     UnreadableMedia,
 )
 from kaleidoscope.kernel.paths import to_text
-from kaleidoscope.ml.schemas import Analysis, AttemptState, MlHealth, MlVersion
+from kaleidoscope.ml.schemas import (
+    Analysis,
+    AttemptAnswer,
+    AttemptState,
+    MlHealth,
+    MlVersion,
+    ProcessPhoto,
+)
 
 DEFAULT_URL = "http://127.0.0.1:8421"
 CONNECT_SECONDS = 3.0
@@ -98,6 +106,25 @@ class MlClient:
         answer = await self._call("GET", f"/process-photo/{attempt_id}", **_waiting(wait))
         return AttemptState.model_validate(answer)
 
+    async def process_photos(
+        self, photos: Sequence[ProcessPhoto]
+    ) -> list[AttemptState | KaleidoscopeError]:
+        """Have photos looked at; each is accepted or refused, as `process_photo` says."""
+        sent = [photo.model_dump(mode="json", by_alias=True) for photo in photos]
+        answers = await self._call("POST", "/process-photos", json={"photos": sent})
+        return [_told(AttemptAnswer.model_validate(answer)) for answer in answers]
+
+    async def attempt_states(
+        self, attempt_ids: Sequence[UUID], wait: float = 0.0
+    ) -> list[AttemptState | KaleidoscopeError]:
+        """How attempts stand; waits up to `wait` seconds for the end of any of them.
+
+        `NotFound` stands for one that the service does not know.
+        """
+        asked = {"attempt_ids": [str(attempt_id) for attempt_id in attempt_ids]}
+        answers = await self._call("POST", "/process-photos/states", json=asked, **_waiting(wait))
+        return [_told(AttemptAnswer.model_validate(answer)) for answer in answers]
+
     async def embeddings_from_image(self, source: str | bytes | os.PathLike[str]) -> Analysis:
         """The faces of a photo: its path (a text spelled by `kernel.paths`, or a `Path`), or the
         bytes of the file itself. Raises `UnreadableMedia`, `NotFound`, `Forbidden`, `TooBusy`.
@@ -138,6 +165,15 @@ def _waiting(seconds: float) -> dict[str, Any]:
     return {"params": {"wait": seconds}, "timeout": timeout}
 
 
+def _told(answer: AttemptAnswer) -> AttemptState | KaleidoscopeError:
+    if answer.refusal is not None:
+        refusal = answer.refusal.model_dump(exclude_none=True)
+        return _refused(answer.refusal.status, answer.refusal.detail, answer.refusal.code, refusal)
+    return AttemptState(
+        attempt_id=answer.attempt_id, state=answer.state or "queued", error=answer.error
+    )
+
+
 def _error(answer: httpx.Response) -> KaleidoscopeError:
     """The service's problem document as the error that it was there."""
     try:
@@ -145,7 +181,11 @@ def _error(answer: httpx.Response) -> KaleidoscopeError:
         message, code = str(problem["detail"]), str(problem["code"])
     except (ValueError, LookupError, TypeError):
         message, code, problem = f"the ML service answered {answer.status_code}", "", {}
-    kind = _KINDS.get(answer.status_code, Unavailable)
+    return _refused(answer.status_code, message, code, problem)
+
+
+def _refused(status: int, message: str, code: str, problem: dict[str, Any]) -> KaleidoscopeError:
+    kind = _KINDS.get(status, Unavailable)
     if code == UnreadableMedia.code:
         kind = UnreadableMedia
     given = {k: v for k, v in problem.items() if k in ("path", "reason", "retry_after")}

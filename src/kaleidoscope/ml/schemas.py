@@ -25,7 +25,44 @@ class ProcessPhoto(BaseModel):
         validation_alias=AliasChoices("callbackUrl", "callback_url"),
         serialization_alias="callbackUrl",
     )
+    callbacks_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("callbacksUrl", "callbacks_url"),
+        serialization_alias="callbacksUrl",
+        description="Where several results are taken at once, as `{callbacks: [...]}`.",
+    )
     attempt_id: UUID = Field(default_factory=uuid4)
+
+
+class ProcessPhotos(BaseModel):
+    """POST /process-photos: several at once."""
+
+    photos: list[ProcessPhoto] = Field(min_length=1, max_length=1000)
+
+
+class AttemptsAsked(BaseModel):
+    """POST /process-photos/states: how these attempts stand."""
+
+    attempt_ids: list[UUID] = Field(min_length=1, max_length=1000)
+
+
+class Refusal(BaseModel):
+    """Why an attempt was not accepted or is not known; the fields of a problem document."""
+
+    status: int
+    code: str
+    detail: str
+    hint: str | None = None
+    retry_after: int | None = None
+
+
+class AttemptAnswer(BaseModel):
+    """How one of several attempts stands, or why it is not one."""
+
+    attempt_id: UUID
+    state: State | None = None
+    error: str | None = None
+    refusal: Refusal | None = None
 
 
 class AttemptState(BaseModel):

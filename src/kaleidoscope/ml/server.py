@@ -45,8 +45,8 @@ from kaleidoscope.kernel.errors import (
 )
 from kaleidoscope.kernel.settings import data_dir, load
 from kaleidoscope.kernel.web import ServiceOnly, create_app, problem
-from kaleidoscope.ml import attempts, catalog, work
-from kaleidoscope.ml.attempts import Attempts, Body
+from kaleidoscope.ml import catalog, work
+from kaleidoscope.ml.attempts import Attempts, Body, Deliveries
 from kaleidoscope.ml.catalog import Pack
 from kaleidoscope.ml.dump import PersonDump
 from kaleidoscope.ml.engine import PRESETS
@@ -54,11 +54,15 @@ from kaleidoscope.ml.errors import ModelError
 from kaleidoscope.ml.pool import Crashed, Pool, WorkFailed
 from kaleidoscope.ml.schemas import (
     Analysis,
+    AttemptAnswer,
+    AttemptsAsked,
     AttemptState,
     FromPath,
     MlHealth,
     MlVersion,
     ProcessPhoto,
+    ProcessPhotos,
+    Refusal,
 )
 from kaleidoscope.ml.settings import MlSettings
 
@@ -87,9 +91,14 @@ class MlService:
         self.settings = load(MlSettings)
         self.pool = pool
         self.client = client
+        self._deliveries = Deliveries(
+            client,
+            patience=self.settings.callback_seconds,
+            none_coming=lambda: not self.attempts.looking,
+        )
         self.attempts = Attempts(
             self._process,
-            self._deliver,
+            self._deliveries.send,
             capacity=self.settings.queue,
             at_once=pool.size + 1,  # one more is ready when a child has done
         )
@@ -134,6 +143,14 @@ class MlService:
                 f"results may not be sent to {url}",
                 hint="add its host to ml.callback_hosts in kaleidoscope.toml",
             )
+
+    def accept(self, asked: ProcessPhoto) -> AttemptState:
+        """Queue a photo, once an attempt. Raises `Forbidden`, `Invalid`, `TooBusy`."""
+        self.check_callback(asked.callback_url)
+        if asked.callbacks_url is not None:
+            self.check_callback(asked.callbacks_url)
+        self.check_path(asked.path)
+        return self.attempts.accept(asked)
 
     async def run(self) -> None:
         """Work on attempts until cancelled."""
@@ -194,10 +211,6 @@ class MlService:
         new = [{"temp_id": temp, "embedding": e} for temp, e in strangers.items()]
         return {"detections": faces, "new_persons": new}
 
-    async def _deliver(self, url: str, body: Body) -> None:
-        patience = self.settings.callback_seconds
-        await attempts.deliver(self.client, url, body, patience=patience)
-
     def _stop_following(self) -> None:
         if self._following is not None:
             self._following.cancel()
@@ -221,10 +234,8 @@ async def process_photo(asked: ProcessPhoto, service: Service, wait: Wait = 0.0)
 
     Answers at once, or with how the attempt ended if it does so within `wait` seconds.
     """
-    service.check_callback(asked.callback_url)
-    service.check_path(asked.path)
     try:
-        state = service.attempts.accept(asked)
+        state = service.accept(asked)
     except TooBusy as busy:
         answer = problem(429, busy.code, busy.message, hint=busy.hint, **busy.fields)
         answer.headers["Retry-After"] = str(busy.fields["retry_after"])
@@ -233,6 +244,31 @@ async def process_photo(asked: ProcessPhoto, service: Service, wait: Wait = 0.0)
     if wait:
         state = await service.attempts.state(asked.attempt_id, min(wait, LONGEST_WAIT))
     return Response(state.model_dump_json(), 202, media_type="application/json")
+
+
+@routes.post("/process-photos", status_code=202, dependencies=[ServiceOnly], tags=["photos"])
+async def process_photos(asked: ProcessPhotos, service: Service) -> list[AttemptAnswer]:
+    """Accept photos, each as `POST /process-photo` does; what one is refused for stands by it."""
+    answers = []
+    for photo in asked.photos:
+        try:
+            answers.append(_answer(photo.attempt_id, service.accept(photo)))
+        except KaleidoscopeError as refusal:
+            answers.append(_answer(photo.attempt_id, refusal))
+    OPEN.set(service.attempts.open)
+    return answers
+
+
+@routes.post("/process-photos/states", dependencies=[ServiceOnly], tags=["photos"])
+async def attempt_states(
+    asked: AttemptsAsked, service: Service, wait: Wait = 0.0
+) -> list[AttemptAnswer]:
+    """How attempts stand; waits up to `wait` seconds for the end of any of them.
+
+    One that is refused with 404 is unknown: send it again.
+    """
+    states = await service.attempts.states(asked.attempt_ids, min(wait, LONGEST_WAIT))
+    return [_answer(*pair) for pair in zip(asked.attempt_ids, states, strict=True)]
 
 
 @routes.get("/process-photo/{attempt_id}", dependencies=[ServiceOnly], tags=["photos"])
@@ -390,6 +426,19 @@ def _failed(error: KaleidoscopeError) -> Body:
         "permanent": isinstance(error, PERMANENT),
     }
     return {"status": "FAILED", "detections": [], "new_persons": [], "error": told, "meta": {}}
+
+
+def _answer(attempt_id: UUID, told: AttemptState | KaleidoscopeError) -> AttemptAnswer:
+    if isinstance(told, AttemptState):
+        return AttemptAnswer(attempt_id=attempt_id, state=told.state, error=told.error)
+    refusal = Refusal(
+        status=told.status,
+        code=told.code,
+        detail=told.message,
+        hint=told.hint,
+        retry_after=told.fields.get("retry_after"),
+    )
+    return AttemptAnswer(attempt_id=attempt_id, refusal=refusal)
 
 
 def _vector(text: str) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -82,7 +82,7 @@ class MlSettings(Section):
         description="Seconds without a photo after which networks are unloaded.",
     )
     queue: int = Field(
-        default=64,
+        default=256,
         ge=1,
         description="Photos accepted and not yet delivered, at most; beyond it the answer is 429.",
     )

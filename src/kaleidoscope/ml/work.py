@@ -15,6 +15,7 @@ from kaleidoscope.kernel.settings import load
 from kaleidoscope.ml import catalog, fakes
 from kaleidoscope.ml.decode import Decoded, decode
 from kaleidoscope.ml.engine import Face, FaceEngine, load_engine
+from kaleidoscope.ml.picture import perceptual_hash
 from kaleidoscope.ml.settings import MlSettings
 
 Engine = FaceEngine | fakes.FakeEngine
@@ -43,7 +44,8 @@ def analyse(task: dict[str, Any]) -> dict[str, Any]:
 
     Answers `faces` (bbox, landmarks in displayed pixels of the original, embedding in base64,
     confidence, quality), `width`, `height`, `mime_type`, `damage`, `pack`, `model_version`,
-    `timings` in milliseconds. Raises as `decode` and the engine do.
+    `picture_hash` where there are faces (see `perceptual_hash`), `timings` in milliseconds.
+    Raises as `decode` and the engine do.
     """
     settings, start = load(MlSettings), time.perf_counter()
     if "path" in task:
@@ -61,6 +63,7 @@ def analyse(task: dict[str, Any]) -> dict[str, Any]:
         "damage": photo.damage,
         "pack": looking.pack.name,
         "model_version": looking.model_version,
+        "picture_hash": perceptual_hash(photo.image) if faces else None,
         "faces": [plain for face in faces if (plain := _plain(face, photo)) is not None],
         "timings": {"decode": 1000 * (decoded - start), **looking.timings},
     }

@@ -17,10 +17,12 @@ from kaleidoscope.kernel import clock, http
 from kaleidoscope.kernel.clock import ClockJob
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import KaleidoscopeError, NotFound, TooBusy, Unavailable
+from kaleidoscope.kernel.gather import Gathering
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service as library
 from kaleidoscope.library.events import PhotoToProcess
 from kaleidoscope.ml.client import MlClient
+from kaleidoscope.ml.schemas import AttemptState, ProcessPhoto
 from kaleidoscope.people.service import healing, matching, review
 from kaleidoscope.people.service.healing import Consolidated
 from kaleidoscope.people.service.indexing import build_index
@@ -39,12 +41,60 @@ T = TypeVar("T")
 
 
 class Services:
-    """The two services that recognition talks to, over connections that are kept."""
+    """The two services that recognition talks to, over connections that are kept.
+
+    What is asked about several photos at about the same time is asked in one request.
+    """
 
     def __init__(self, api_url: str | None = None, ml: MlClient | None = None) -> None:
         self.api_url = api_url or os.environ.get("KALEIDOSCOPE_API_URL", "http://127.0.0.1:8420")
         self.api = http.client(base_url=self.api_url, timeout=30)
         self.ml = ml or MlClient()
+        self.begin = Gathering(self._begin)
+        self.process = Gathering(self._process)
+        self.state = Gathering(self._states)
+
+    async def _begin(self, events: Sequence[PhotoToProcess]) -> list[str | None]:
+        """Mark photos PROCESSING; where each lies now, which is elsewhere if it was filed again.
+
+        None: the attempt has ended or another has taken its place.
+        """
+        body = {
+            "attempts": [
+                {"photo_id": event.photo_id, "attempt_id": str(event.attempt_id)}
+                for event in events
+            ]
+        }
+        answer = await put(self, "/photos/update-status", body)
+        answer.raise_for_status()
+        paths = {
+            changed["photo_id"]: changed["path"]
+            for changed in answer.json()
+            if changed["state"] == "started"
+        }
+        return [paths.get(event.photo_id) for event in events]
+
+    async def _process(
+        self, events: Sequence[PhotoToProcess]
+    ) -> list[AttemptState | KaleidoscopeError]:
+        """Have the ML service look at photos."""
+        asked = [
+            ProcessPhoto(
+                photo_id=event.photo_id,
+                path=event.path,
+                callback_url=f"{self.api_url}/callback/photo-processed",
+                callbacks_url=f"{self.api_url}/callback/photos-processed",
+                attempt_id=event.attempt_id,
+            )
+            for event in events
+        ]
+        return await self.ml.process_photos(asked)
+
+    async def _states(
+        self, events: Sequence[PhotoToProcess]
+    ) -> list[AttemptState | KaleidoscopeError]:
+        """How attempts stand, once one of them has ended, or after a while."""
+        return await self.ml.attempt_states([event.attempt_id for event in events], LONG_POLL)
 
 
 _services = cache(Services)  # one a process
@@ -61,21 +111,16 @@ async def recognise(services: Services, event: PhotoToProcess) -> None:
     The ML service forgets what it had accepted when it dies: then the photo is sent again under
     the same attempt, so that nothing is recorded twice.
     """
-    if not await _begin(services, event):
+    path = await services.begin(event)
+    if path is None:
         return
-    callback_url = f"{services.api_url}/callback/photo-processed"
+    event = event.model_copy(update={"path": path})
     pause = Pause()
     while True:
         try:
-            state = await services.ml.process_photo(
-                photo_id=event.photo_id,
-                path=event.path,
-                callback_url=callback_url,
-                attempt_id=event.attempt_id,
-                wait=LONG_POLL,
-            )
+            state = await services.process(event)
             while state.state in ("queued", "running"):
-                state = await services.ml.attempt_state(event.attempt_id, wait=LONG_POLL)
+                state = await services.state(event)
         except TooBusy as busy:
             await pause(busy.fields.get("retry_after"))
         except NotFound:
@@ -103,12 +148,6 @@ class Pause:
         self._next *= 2
 
 
-async def _begin(services: Services, event: PhotoToProcess) -> bool:
-    """Mark the photo PROCESSING. False: the attempt has ended or another has taken its place."""
-    answer = await _update_status(services, event, {"status": "PROCESSING"})
-    return answer.is_success and answer.json()["state"] == "started"
-
-
 async def _fail(
     services: Services, event: PhotoToProcess, code: str, message: str, permanent: bool = False
 ) -> None:
@@ -120,14 +159,20 @@ async def _update_status(
     services: Services, event: PhotoToProcess, change: dict[str, Any]
 ) -> httpx.Response:
     body = {"photo_id": event.photo_id, "attempt_id": str(event.attempt_id), **change}
+    answer = await put(services, "/photo/update-status", body)
+    if answer.status_code not in (404, 409):  # those: the photo is gone, the attempt void
+        answer.raise_for_status()
+    return answer
+
+
+async def put(services: Services, path: str, body: dict[str, Any]) -> httpx.Response:
+    """What the API answers. Raises `Retry` while it is away."""
     try:
-        answer = await services.api.put("/photo/update-status", json=body)
+        answer = await services.api.put(path, json=body)
     except httpx.TransportError as error:
         raise _api_is_away(repr(error)) from error
     if answer.status_code >= 500:
         raise _api_is_away(f"it answered {answer.status_code}")
-    if answer.status_code not in (404, 409):  # those: the photo is gone, the attempt void
-        answer.raise_for_status()
     return answer
 
 

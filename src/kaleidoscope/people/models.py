@@ -100,6 +100,7 @@ class Face(Base):
         Index("ix_faces_photo_id", "photo_id"),
         Index("ix_faces_person_id", "person_id"),
         Index("ix_faces_open", "id", postgresql_where=text("status = 'open'")),
+        Index("ix_faces_copy_of", "copy_of", postgresql_where=text("copy_of IS NOT NULL")),
         {"comment": "Every face found, with the person it was given to"},
     )
 
@@ -147,6 +148,44 @@ class Face(Base):
     attempt_id: Mapped[UUID] = mapped_column(comment="The processing attempt that last saw it")
     created_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=NOW, comment="When it was first found"
+    )
+    copy_of: Mapped[int | None] = mapped_column(
+        BigInteger,
+        ForeignKey("faces.id", ondelete="SET NULL"),
+        comment="The same face in a picture of which this photo is a copy: counted there",
+    )
+
+
+class Picture(Base):
+    """How a photo looks as a whole."""
+
+    __tablename__ = "pictures"
+    __table_args__ = (
+        CheckConstraint("cardinality(bands) = 4", name="four_bands"),
+        Index("ix_pictures_bands", "bands", postgresql_using="gin"),
+        {"comment": "How photos with faces look as a whole: copies of one look the same"},
+    )
+
+    photo_id: Mapped[int] = mapped_column(
+        BigInteger,
+        ForeignKey(PHOTO, ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+        comment="The photo",
+    )
+    hash: Mapped[int] = mapped_column(
+        BigInteger,
+        comment="Perceptual hash of its lowest frequencies; in copies few of the 64 bits differ",
+    )
+    bands: Mapped[list[int]] = mapped_column(
+        ARRAY(Integer),
+        comment="The hash in four numbered parts: who differs in three bits has one in common",
+    )
+    width: Mapped[int] = mapped_column(
+        Integer, comment="Displayed pixels that the faces' boxes refer to"
+    )
+    height: Mapped[int] = mapped_column(
+        Integer, comment="Displayed pixels that the faces' boxes refer to"
     )
 
 

@@ -17,6 +17,7 @@ from kaleidoscope.people.schemas import (
     BirthDateRequest,
     Callback,
     CallbackAnswer,
+    Callbacks,
     Classified,
     ClassifyRequest,
     ConfirmRequest,
@@ -48,6 +49,15 @@ async def photo_processed(callback: Callback, session: Session) -> CallbackAnswe
     Idempotent by `callback_id`, which is the attempt's id.
     """
     return await service.deliver(session, callback)
+
+
+@router.post("/callback/photos-processed", dependencies=[ServiceOnly])
+async def photos_processed(found: Callbacks, session: Session) -> list[CallbackAnswer]:
+    """Several callbacks in one transaction: all of them are recorded, or none.
+
+    A refusal is that of the first that is at fault: then deliver them one by one.
+    """
+    return await service.deliver_all(session, found.callbacks)
 
 
 @router.get("/person-dump", dependencies=[ServiceOnly])

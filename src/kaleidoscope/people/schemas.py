@@ -99,6 +99,7 @@ class CallbackMeta(_Lenient):
     height: Annotated[int, Field(gt=0, lt=2**31)] | None = None
     mime_type: str | None = None
     duration_ms: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    picture_hash: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None = None
     timings: dict[str, float] = {}
 
 
@@ -114,6 +115,12 @@ class Callback(_Lenient):
     new_persons: list[NewPerson] = []
     error: Failure | None = None
     meta: CallbackMeta = CallbackMeta()
+
+
+class Callbacks(BaseModel):
+    """POST /callback/photos-processed: what was found in several photos, one callback each."""
+
+    callbacks: Annotated[list[Callback], Field(min_length=1, max_length=1000)]
 
 
 class CallbackAnswer(BaseModel):

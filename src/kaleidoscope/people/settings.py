@@ -61,10 +61,10 @@ class PeopleSettings(Section):
         "right person more surely and takes longer.",
     )
     photos_in_flight: int = Field(
-        default=16,
+        default=64,
         ge=1,
-        description="Photos that one worker has with the ML service at once: several a core, so "
-        "that it never waits for the next.",
+        description="Photos that one worker has with the ML service at once: many a core, so that "
+        "they are begun, sent and recorded many at a time and it never waits for the next.",
     )
     consolidate_every: timedelta = Field(
         default=timedelta(seconds=5),

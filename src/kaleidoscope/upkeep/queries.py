@@ -60,6 +60,19 @@ async def is_due(
     return bool(found.scalar_one())
 
 
+async def since_last(session: AsyncSession, kind: str) -> timedelta | None:
+    """How long ago the last good backup run of this kind began; None: there was none."""
+    found = await session.execute(
+        sql(
+            "SELECT now() - max(started_at) FROM backup_runs WHERE kind = :kind"
+            " AND finished_at IS NOT NULL AND error IS NULL"
+        ),
+        {"kind": kind},
+    )
+    passed: timedelta | None = found.scalar_one()
+    return passed
+
+
 async def is_overdue(session: AsyncSession, kind: str, age: timedelta) -> bool:
     """Whether backups are made, and the last good run of this kind began longer ago than `age`."""
     found = await session.execute(

@@ -68,7 +68,9 @@ class BackupStatus(BaseModel):
 
     target: str | None = Field(description="Null: no backup is set up.")
     trouble: str | None = Field(description="Why the target cannot be used now.")
-    pending: int = Field(description="Originals that are not in the backup yet.")
+    pending: int = Field(
+        description="Originals, and files kept beside them, that are not in the backup yet."
+    )
     pending_bytes: int
     copies: int
     bytes: int
@@ -87,6 +89,7 @@ class Restored(BaseModel):
     there: int = Field(description="Originals that lay there already, the same.")
     without_copy: list[str] = Field(description="Originals that were never copied.")
     failed: dict[str, str] = Field(description="Why others were not put back, by path.")
+    beside: int = Field(description="Sidecars and what was set aside, back or there already.")
     originals: int
     persons: int
     names: int

@@ -272,20 +272,45 @@ async def _bury(session: AsyncSession, message: Message, error: str, failures: i
 
 async def photo_ended(session: AsyncSession, event: PhotoProcessed) -> None:
     """Count what came of a photo in every job that waits for it; told twice, it counts once."""
-    ends = await queries.set_outcome(session, event.photo_id, event.outcome, final=event.final)
-    if not ends:
-        return
-    error = await _error_of(session, event) if event.error is not None else None
-    persons = {p: p in event.created_person_ids for p in event.person_ids}
+    await photos_ended(session, [event])
+
+
+async def photos_ended(session: AsyncSession, events: Sequence[PhotoProcessed]) -> None:
+    """Count what came of photos, of which there is one event each."""
+    told = {int(event.photo_id): event for event in events}
+    if len(told) < len(events):
+        raise ValueError("two events of one photo: their order would be lost")
+    ends = await queries.set_outcomes(session, {p: (e.outcome, e.final) for p, e in told.items()})
+    errors = {p: await _error_of(session, told[p]) for p in _failed(told, ends)}
+    batches: dict[int, list[int]] = {}
     for end in ends:
+        batches.setdefault(end.batch_id, []).append(end.photo_id)
+    for batch_id, photos in sorted(batches.items()):
+        failed = sum(photo in errors for photo in photos)
         await queries.count_ended(
-            session, end.batch_id, failed=error is not None, faces=event.faces
+            session,
+            batch_id,
+            processed=len(photos) - failed,
+            failed=failed,
+            faces=sum(told[photo].faces for photo in photos),
         )
+    jobs: dict[UUID, list[int]] = {}
+    for end in ends:
+        jobs.setdefault(end.job_id, []).append(end.photo_id)
+    for job_id, photos in sorted(jobs.items()):
+        persons: dict[int, bool] = {}
+        for event in (told[photo] for photo in photos):
+            for person in event.person_ids:
+                persons[person] = persons.get(person, False) or person in event.created_person_ids
         if persons:
-            await queries.add_persons(session, end.job_id, persons)
-        if error is not None:
-            await queries.add_errors(session, end.job_id, [error])
-        await settle(session, end.job_id)
+            await queries.add_persons(session, job_id, persons)
+        await queries.add_errors(session, job_id, [errors[p] for p in photos if p in errors])
+        await settle(session, job_id)
+
+
+def _failed(told: Mapping[int, PhotoProcessed], ends: Sequence[queries.Ended]) -> list[int]:
+    """The photos that have ended with an error."""
+    return sorted({end.photo_id for end in ends if told[end.photo_id].error is not None})
 
 
 async def settle(session: AsyncSession, job_id: UUID) -> None:
@@ -343,6 +368,11 @@ async def _error_of(session: AsyncSession, event: PhotoProcessed) -> NewError:
     attempts = await library.attempts(session, photo.duplicate_of or photo.photo_id)
     codes = [a.error_code for a in attempts if a.outcome == "FAILED" and a.error_code]
     return NewError(photo.path, codes[-1] if codes else "failed", event.error or "", event.photo_id)
+
+
+async def relocate(session: AsyncSession, old: str, new: str) -> None:
+    """After a restore into another data folder: jobs and inboxes that lay in the old one."""
+    await queries.relocate(session, old, new)
 
 
 # -- reading

@@ -186,14 +186,12 @@ class Librarian:
 
     def _refuse_circles(self) -> None:
         for inbox in self._inboxes:
-            mine = os.path.realpath(inbox.root).rstrip(b"/") + b"/"
-            for folder in library.folders():
-                other = os.path.realpath(os.fsencode(folder)).rstrip(b"/") + b"/"
-                if mine.startswith(other) or other.startswith(mine):
-                    raise SettingsError(
-                        f"the inbox {inbox.path} and {folder} lie in one another",
-                        hint="set inbox.folders, or the folders of [library], apart",
-                    )
+            if (folder := library.circle(inbox.root)) is not None:
+                raise SettingsError(
+                    f"the inbox {inbox.path} and {folder} lie in one another",
+                    hint="set inbox.folders, or the folders of [library], apart; is one of them"
+                    " mounted in the other?",
+                )
 
     def _make_folders(self) -> None:
         for inbox in self._inboxes:
@@ -204,7 +202,11 @@ class Librarian:
         allow(os.fsencode(library.folders()[0]))
 
     async def sweep(self) -> float:
-        """Look through every inbox, file what has come to rest; seconds until the next is due."""
+        """Look through every inbox, file what has come to rest; seconds until the next is due.
+
+        Raises `SettingsError` as `open` does: something may have been mounted since.
+        """
+        await asyncio.to_thread(self._refuse_circles)
         if await self._is_prepared():
             self._hear(await library.resume(self._db))
         due: float = self._settings.sweep_seconds

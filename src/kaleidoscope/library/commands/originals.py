@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.status import Status
 
+from kaleidoscope.kernel.paths import to_text
 from kaleidoscope.kernel.terminal import bytes_bar, console, emit, open_database, run
 from kaleidoscope.library import service
-from kaleidoscope.library.schemas import Healed, Photo
+from kaleidoscope.library.schemas import Healed, HealedFile, KeptFile, Photo
 
 app = typer.Typer(help="The originals and their ledger.", no_args_is_help=True)
 
@@ -72,11 +74,30 @@ def damaged(json: Json = False) -> None:
 
 
 @app.command()
+def kept(
+    damaged: Annotated[
+        bool, typer.Option("--damaged", help="Only what is damaged, gone, or not to be copied.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1000,
+    json: Json = False,
+) -> None:
+    """Sidecars, duplicates and what was set aside: kept, backed up and read through, too."""
+    found = run(_kept(damaged, limit))
+    if json:
+        return emit(found, json=True)
+    for file in found:
+        state = file.error or ("it is gone" if file.missing_since else "")
+        state = state or ("" if file.is_backed_up else "not in the backup")
+        typer.echo(f"{file.kind:>10}  {file.final_path}{': ' if state else ''}{state}")
+    return None if found else emit("none")
+
+
+@app.command()
 def heal(
     photo: Annotated[str, typer.Argument(help="Its photo_id, path or file name.")],
     json: Json = False,
 ) -> None:
-    """Put a damaged or missing original back from the backup.
+    """Put a damaged or missing original, or a file kept beside them, back from the backup.
 
     The copy is hashed first; the damaged file is kept beside it.
     """
@@ -91,13 +112,23 @@ async def _scrub() -> dict[str, int]:
             return await service.scrub_some(db, timedelta(0), progress=progress)
 
 
+async def _kept(unwell: bool, limit: int) -> list[KeptFile]:
+    async with open_database() as db, db.transaction() as session:
+        return await service.kept_files(session, limit=limit, unwell=unwell)
+
+
 async def _damaged() -> list[Photo]:
     async with open_database() as db, db.transaction() as session:
         return await service.damaged(session)
 
 
-async def _heal(name: str) -> Healed:
+async def _heal(name: str) -> Healed | HealedFile:
+    path = to_text(Path(name).absolute())
     async with open_database() as db:
+        async with db.transaction() as session:
+            is_beside = await service.is_kept(session, path)
+        if is_beside:
+            return await service.heal_kept(db, path)
         async with db.transaction() as session:
             photo_id = await service.number_of(session, name)
         return await service.heal(db, photo_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kaleidoscope.library.models.assets import MAX_PATH_BYTES, MediaAsset
-from kaleidoscope.library.models.copies import BackupCopy, BackupTarget, KnownPlace
+from kaleidoscope.library.models.copies import BackupCopy, BackupTarget, KeptFile, KnownPlace
 from kaleidoscope.library.models.custody import CustodyMove
 from kaleidoscope.library.models.dates import (
     AssetPlace,
@@ -24,6 +24,7 @@ __all__ = [
     "CorrectedDate",
     "CustodyMove",
     "DateCorrection",
+    "KeptFile",
     "KnownPlace",
     "MediaAsset",
     "ProcessingAttempt",

@@ -82,6 +82,71 @@ class BackupCopy(Base):
     )
 
 
+class KeptFile(Base):
+    """A file that is kept beside the assets: a sidecar, a duplicate, what was set aside."""
+
+    __tablename__ = "kept_files"
+    __table_args__ = (
+        UniqueConstraint("final_path"),
+        CheckConstraint("kind IN ('sidecar', 'duplicate', 'set-aside')", name="kind"),
+        CheckConstraint("file_hash ~ '^[0-9a-f]{64}$'", name="file_hash_is_sha256"),
+        CheckConstraint("size_bytes >= 0", name="size_bytes"),
+        CheckConstraint("is_backed_up = (backed_up_at IS NOT NULL)", name="is_backed_up"),
+        CheckConstraint("(error IS NULL) = (failed_at IS NULL)", name="failed_at"),
+        CheckConstraint("(error IS NULL) = (error_code IS NULL)", name="error_code"),
+        Index("ix_kept_files_file_hash", "file_hash"),
+        Index("ix_kept_files_photo_id", "photo_id", postgresql_where=text("photo_id IS NOT NULL")),
+        Index("ix_kept_files_is_backed_up", "file_id", postgresql_where=text("NOT is_backed_up")),
+        Index("ix_kept_files_scrubbed_at", text("scrubbed_at NULLS FIRST"), "file_id"),
+        Index("ix_kept_files_error", "file_id", postgresql_where=text("error IS NOT NULL")),
+        {"comment": "Files kept beside the assets, as dear as these: sidecars, what was set aside"},
+    )
+
+    file_id: Mapped[int] = mapped_column(
+        BigInteger, Identity(), primary_key=True, comment="Its number"
+    )
+    kind: Mapped[str] = mapped_column(
+        Text,
+        comment="sidecar: tells of a photo; duplicate: has the content of an asset; set-aside: "
+        "was received, and is none for the ledger",
+    )
+    photo_id: Mapped[int | None] = mapped_column(
+        BigInteger,
+        ForeignKey("media_assets.photo_id", ondelete="SET NULL"),
+        comment="The photo that it tells of, or is a copy of",
+    )
+    final_path: Mapped[str] = mapped_column(
+        Text, comment="Absolute path at which it lies, spelled by kernel.paths.to_text"
+    )
+    size_bytes: Mapped[int] = mapped_column(BigInteger, comment="Size of the file in bytes")
+    modified_at: Mapped[datetime] = mapped_column(
+        INSTANT, comment="Its modification time; another one is a person's edit, and no damage"
+    )
+    file_hash: Mapped[str] = mapped_column(
+        String(64), comment="SHA-256 of the content in hexadecimal"
+    )
+    is_backed_up: Mapped[bool] = mapped_column(
+        Boolean, server_default=FALSE, comment="The current backup has its content"
+    )
+    backed_up_at: Mapped[datetime | None] = mapped_column(
+        INSTANT, comment="When its content was copied and read back"
+    )
+    scrubbed_at: Mapped[datetime | None] = mapped_column(
+        INSTANT, comment="When it was last read through and compared with file_hash"
+    )
+    missing_since: Mapped[datetime | None] = mapped_column(
+        INSTANT, comment="When it was first found gone; null: it is there"
+    )
+    error_code: Mapped[str | None] = mapped_column(
+        Text, comment="What is wrong with it, for machines: rot, unreadable, backed-up"
+    )
+    error: Mapped[str | None] = mapped_column(Text, comment="What is wrong with it, for people")
+    failed_at: Mapped[datetime | None] = mapped_column(INSTANT, comment="When that was seen last")
+    created_at: Mapped[datetime] = mapped_column(
+        INSTANT, server_default=NOW, comment="When it became known"
+    )
+
+
 class KnownPlace(Base):
     """A folder whose files are in the ledger: what is watched for vanishing as a whole."""
 

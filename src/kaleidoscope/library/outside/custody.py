@@ -22,6 +22,7 @@ from typing import Literal
 
 from kaleidoscope.kernel.paths import to_bytes
 from kaleidoscope.library.outside.files import CHUNK
+from kaleidoscope.library.rules.custody import numbered, stem_length
 
 Trouble = Literal["vanished", "changed", "busy", "taken", "unreadable", "target", "refused"]
 """`target`: nothing can be laid down there now; `refused`: not this one."""
@@ -396,6 +397,7 @@ def _release_guarded(order: Release) -> Setback | None:
 
 def _release(order: Release) -> None:
     path = to_bytes(order.source)
+    _restore_name(order.move_id, path)  # of a removal that was killed half-way
     try:
         found = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -405,11 +407,41 @@ def _release(order: Release) -> None:
     _check_kept(order)
     if _is_open_for_writing(path):
         raise Setback("busy", "another program has it open for writing")
-    # Looked at once more, right before: what is removed is what was hashed.
-    again = os.lstat(path)
-    if Identity.of(again) != Identity.of(found) or not stat.S_ISREG(again.st_mode):
+    _remove(order.move_id, path, Identity.of(found))
+
+
+def _remove(move_id: int, path: bytes, expected: Identity) -> None:
+    """Remove a name whose file is the expected one, whoever replaces it at this very moment.
+
+    Between a look at a name and its removal it may have become another file's. So it is taken out
+    of everybody's reach first, looked at there, and given back if it is another file.
+    """
+    aside = _out_of_reach(move_id, path)
+    os.rename(path, aside)
+    found = os.lstat(aside)
+    if not stat.S_ISREG(found.st_mode) or Identity.of(found) != expected:
+        _restore_name(move_id, path)
         raise Setback("changed", "it was written to after it was filed")
-    os.unlink(path)
+    os.unlink(aside)
+
+
+def _out_of_reach(move_id: int, path: bytes) -> bytes:
+    """The name that a file has while it is removed: only we know it."""
+    return os.path.join(os.path.dirname(path), b".kaleidoscope-%d.part" % move_id)
+
+
+def _restore_name(move_id: int, path: bytes) -> None:
+    """Give a file its name back, or, where that is another's by now, one like it."""
+    aside = _out_of_reach(move_id, path)
+    if not os.path.lexists(aside):
+        return
+    folder, name = os.path.split(path)
+    for number in range(10_000):
+        with suppress(Setback):  # taken
+            _rename_no_replace(
+                aside, os.path.join(folder, numbered(name, stem_length(name), number))
+            )
+            return
 
 
 def _is_open_for_writing(path: bytes) -> bool:

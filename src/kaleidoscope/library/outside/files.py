@@ -27,10 +27,15 @@ def modified_at(status: os.stat_result) -> datetime:
 
     Times that no calendar has (a broken clock wrote them) become the first or last it has.
     """
+    return moment(status.st_mtime_ns)
+
+
+def moment(mtime_ns: int) -> datetime:
+    """The same of a time in nanoseconds."""
     try:
-        time = EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000)
+        time = EPOCH + timedelta(microseconds=mtime_ns // 1000)
     except OverflowError:
-        return LAST if status.st_mtime_ns > 0 else FIRST
+        return LAST if mtime_ns > 0 else FIRST
     return min(max(time, FIRST), LAST)
 
 

@@ -87,15 +87,19 @@ def fetch(
     sync_folder(target.parent)
 
 
-def swap_in(
+def bring(
     store: Store, location: str, path: str, file_hash: str, modified_at: datetime | None
-) -> str | None:
-    """Put the copy of a content in place of a damaged file, which is kept beside it.
+) -> Path:
+    """The copy of a content beside where it shall be, whole and on the disk: for `swap_in`."""
+    return _write_checked(store, location, _path(path), file_hash, modified_at)
+
+
+def swap_in(draft: Path, path: str) -> str | None:
+    """Put what `bring` has brought in place of a damaged file, which is kept beside it.
 
     Answers where that lies now; None: there was none.
     """
     target = _path(path)
-    draft = _write_checked(store, location, target, file_hash, modified_at)
     aside = None
     if os.path.lexists(target):
         aside = target.with_name(f"{target.name}.damaged-{datetime.now(UTC):%Y%m%d-%H%M%S}")

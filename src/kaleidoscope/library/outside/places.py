@@ -6,6 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -47,6 +48,59 @@ def device_of(path: bytes) -> str | None:
     return f"{kind} {name} at {to_text(point)}"
 
 
+def overlap(one: bytes, other: bytes) -> bool:
+    """Whether one folder is, holds, or lies in the other, by whatever path: also where one of them,
+    or a folder in it, is mounted a second time (a bind mount)."""
+    ours, theirs = os.path.realpath(one), os.path.realpath(other)
+    if _is_below(ours, theirs) or _is_below(theirs, ours):
+        return True
+    if _is_on_the_way(ours, theirs) or _is_on_the_way(theirs, ours):
+        return True
+    mounts = _roots()
+    return any(
+        device == device_too and (_is_below(path, path_too) or _is_below(path_too, path))
+        for device, path in _lies(ours, mounts)
+        for device_too, path_too in _lies(theirs, mounts)
+    )
+
+
+def _is_on_the_way(folder: bytes, path: bytes) -> bool:
+    """Whether a folder is the very one, by device and inode, that a path leads to or through."""
+    try:
+        wanted = os.stat(folder)
+    except OSError:
+        return False
+    while path != b"/":
+        try:
+            found = os.stat(path)
+            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                return True
+        except OSError:
+            pass
+        path = os.path.dirname(path)
+    return False
+
+
+@dataclass(frozen=True)
+class _Root:
+    """A mount: its device, which folder of it is mounted, and where."""
+
+    device: bytes
+    folder: bytes
+    point: bytes
+
+
+def _lies(path: bytes, mounts: Sequence[_Root]) -> list[tuple[bytes, bytes]]:
+    """Where a folder's files lie: device and path on it; so for all that is mounted below it."""
+    found = [(m.device, m.folder) for m in mounts if m.point != path and _is_below(m.point, path)]
+    holding = [m for m in mounts if _is_below(path, m.point)]
+    if holding:
+        mount = max(holding, key=lambda m: len(m.point))
+        rest = path[len(mount.point.rstrip(b"/")) :]
+        found.append((mount.device, (mount.folder.rstrip(b"/") + rest) or b"/"))
+    return found
+
+
 def mounts_below(path: str) -> list[str]:
     """The mount points below a place, without itself."""
     raw = os.path.realpath(to_bytes(path))
@@ -68,17 +122,28 @@ def _state(path: str) -> FileState:
 
 def _mounts() -> list[tuple[bytes, str, str]]:
     """Mount point, type and source of everything that is mounted; the last one of a point wins."""
-    try:
-        lines = MOUNTS.read_bytes().splitlines()
-    except OSError:
-        return []
     found = {}
-    for line in lines:
+    for line in _lines():
         before, _, after = line.partition(b" - ")
         point = _unescaped(before.split(b" ")[4])
         kind, source = after.split(b" ")[:2]
         found[point] = (os.fsdecode(kind), os.fsdecode(_unescaped(source)))
     return [(point, kind, source) for point, (kind, source) in found.items()]
+
+
+def _roots() -> list[_Root]:
+    found = {}
+    for line in _lines():
+        device, folder, point = line.split(b" ")[2:5]
+        found[point] = _Root(device, _unescaped(folder), _unescaped(point))
+    return list(found.values())
+
+
+def _lines() -> list[bytes]:
+    try:
+        return MOUNTS.read_bytes().splitlines()
+    except OSError:
+        return []
 
 
 def _unescaped(word: bytes) -> bytes:

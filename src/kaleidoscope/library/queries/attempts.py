@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -39,112 +39,123 @@ class Requested:
     attempt_id: UUID
 
 
-async def hold(session: AsyncSession, photo_id: int) -> Held | None:
-    """The asset's state, its row locked."""
+async def hold(session: AsyncSession, photo_ids: Sequence[int]) -> dict[int, Held]:
+    """The assets' states by id, their rows locked in the order of ids; unknown ones left out."""
     rows = await session.execute(
         sql(
             "SELECT photo_id, final_path AS path, media_type::text, status::text, attempt_id,"
             " retry_count, next_retry_at, duplicate_of FROM media_assets"
-            " WHERE photo_id = :id FOR NO KEY UPDATE"
+            " WHERE photo_id = ANY(:ids) ORDER BY photo_id FOR NO KEY UPDATE"
         ),
-        {"id": photo_id},
+        {"ids": list(photo_ids)},
     )
-    row = rows.one_or_none()
-    return Held(**row._mapping) if row else None
+    return {row.photo_id: Held(**row._mapping) for row in rows}
 
 
-async def outcome(session: AsyncSession, attempt_id: UUID) -> str | None:
-    """How an attempt ended; None: it has not, or was never heard of."""
-    found = await session.execute(
-        sql("SELECT outcome FROM processing_attempts WHERE attempt_id = :id"), {"id": attempt_id}
+async def outcomes(session: AsyncSession, attempt_ids: Sequence[UUID]) -> dict[UUID, str | None]:
+    """How attempts ended; those that have not, or were never heard of, have none."""
+    rows = await session.execute(
+        sql("SELECT attempt_id, outcome FROM processing_attempts WHERE attempt_id = ANY(:ids)"),
+        {"ids": list(attempt_ids)},
     )
-    return found.scalar_one_or_none()
+    return {row.attempt_id: row.outcome for row in rows}
 
 
-async def result(session: AsyncSession, attempt_id: UUID) -> dict[str, Any] | None:
-    """What the callback of an attempt was answered."""
-    found = await session.execute(
-        sql("SELECT result FROM processing_attempts WHERE attempt_id = :id"), {"id": attempt_id}
+async def results(session: AsyncSession, attempt_ids: Sequence[UUID]) -> dict[UUID, dict[str, Any]]:
+    """What the callbacks of attempts were answered, where they were."""
+    rows = await session.execute(
+        sql(
+            "SELECT attempt_id, result FROM processing_attempts"
+            " WHERE attempt_id = ANY(:ids) AND result IS NOT NULL"
+        ),
+        {"ids": list(attempt_ids)},
     )
-    answer: dict[str, Any] | None = found.scalar_one_or_none()
-    return answer
+    return {row.attempt_id: row.result for row in rows}
 
 
-async def begin(session: AsyncSession, photo_id: int, attempt_id: UUID, worker: str | None) -> None:
-    """The attempt runs: PROCESSING."""
+async def begin(session: AsyncSession, begun: Mapping[int, UUID], worker: str | None) -> None:
+    """The attempts at these photos run: PROCESSING."""
+    terms = {"photos": list(begun), "attempts": list(begun.values())}
     await session.execute(
         sql(
             "INSERT INTO processing_attempts (attempt_id, photo_id, worker, started_at)"
-            " VALUES (:attempt, :photo, :worker, now()) ON CONFLICT (attempt_id)"
+            " SELECT attempt, photo, :worker, now()"
+            " FROM unnest(CAST(:attempts AS uuid[]), CAST(:photos AS bigint[]))"
+            "  AS begun (attempt, photo) ON CONFLICT (attempt_id)"
             " DO UPDATE SET worker = excluded.worker, started_at = excluded.started_at"
         ),
-        {"attempt": attempt_id, "photo": photo_id, "worker": worker},
+        terms | {"worker": worker},
     )
     # Failed for good and begun nevertheless: a person revived it, so that the count begins anew.
     await session.execute(
         sql(
             "UPDATE media_assets SET status = 'PROCESSING', processing_since = now(),"
             " retry_count = CASE WHEN status = 'FAILED' AND next_retry_at IS NULL"
-            "  THEN 0 ELSE retry_count END, next_retry_at = NULL WHERE photo_id = :photo"
+            "  THEN 0 ELSE retry_count END, next_retry_at = NULL WHERE photo_id = ANY(:photos)"
         ),
-        {"photo": photo_id},
+        {"photos": terms["photos"]},
     )
 
 
-async def end(
-    session: AsyncSession,
-    photo_id: int,
-    attempt_id: UUID,
-    outcome: str,
-    *,
-    error_code: str | None = None,
-    error_message: str | None = None,
-    permanent: bool = False,
-    model_version: str | None = None,
-    duration_ms: int | None = None,
-    result: Mapping[str, Any] | None = None,
-) -> None:
-    """The attempt has ended, whether or not anybody said that it began."""
+@dataclass(frozen=True)
+class End:
+    """How an attempt at an asset ended."""
+
+    photo_id: int
+    attempt_id: UUID
+    outcome: str
+    error_code: str | None = None
+    error_message: str | None = None
+    permanent: bool = False
+    model_version: str | None = None
+    duration_ms: int | None = None
+    result: Mapping[str, Any] | None = None
+
+
+async def end(session: AsyncSession, ends: Sequence[End]) -> None:
+    """The attempts have ended, whether or not anybody said that they began."""
     await session.execute(
         sql(
             "INSERT INTO processing_attempts AS a (attempt_id, photo_id, finished_at, outcome,"
             "  error_code, error_message, permanent, model_version, duration_ms, result)"
-            " VALUES (:attempt, :photo, now(), :outcome, :code, :message, :permanent, :version,"
-            "  :duration, CAST(:result AS jsonb))"
+            " SELECT attempt_id, photo_id, now(), outcome, error_code, error_message, permanent,"
+            "  model_version, duration_ms, result"
+            " FROM jsonb_to_recordset(CAST(:ends AS jsonb)) AS e (attempt_id uuid,"
+            "  photo_id bigint, outcome text, error_code text, error_message text,"
+            "  permanent boolean, model_version text, duration_ms int, result jsonb)"
             " ON CONFLICT (attempt_id) DO UPDATE SET finished_at = excluded.finished_at,"
             "  outcome = excluded.outcome, error_code = excluded.error_code,"
             "  error_message = excluded.error_message, permanent = excluded.permanent,"
             "  model_version = excluded.model_version, duration_ms = excluded.duration_ms,"
             "  result = excluded.result"
         ),
-        {
-            "attempt": attempt_id,
-            "photo": photo_id,
-            "outcome": outcome,
-            "code": error_code,
-            "message": error_message,
-            "permanent": permanent,
-            "version": model_version,
-            "duration": duration_ms,
-            "result": _json(result),
-        },
+        {"ends": json.dumps([asdict(e) for e in ends], default=str)},
     )
 
 
-async def set_processed(session: AsyncSession, photo_id: int, found: Mapping[str, Any]) -> None:
-    """PROCESSED: what was found; recognition has no problem any more. Nulls leave what is known."""
+async def set_processed(session: AsyncSession, found: Sequence[Mapping[str, Any]]) -> None:
+    """PROCESSED: what was found in each `photo_id`; recognition has no problem any more.
+
+    Nulls leave what is known.
+    """
     await session.execute(
         sql(
-            "WITH healed AS (DELETE FROM asset_problems"
-            "  WHERE photo_id = :photo AND what = 'recognised')"
-            " UPDATE media_assets SET status = 'PROCESSED', retry_count = 0, next_retry_at = NULL,"
-            " person_ids = coalesce(CAST(:person_ids AS jsonb), person_ids),"
-            " no_faces = coalesce(:no_faces, no_faces), width = coalesce(:width, width),"
-            " height = coalesce(:height, height), mime_type = coalesce(:mime_type, mime_type),"
-            " duration_seconds = coalesce(:duration_seconds, duration_seconds),"
-            " frame_rate = coalesce(:frame_rate, frame_rate) WHERE photo_id = :photo"
+            "WITH found AS MATERIALIZED (SELECT * FROM jsonb_to_recordset(CAST(:found AS jsonb))"
+            "  AS f (photo_id bigint, person_ids jsonb, no_faces boolean, width int, height int,"
+            "   mime_type text, duration_seconds numeric, frame_rate numeric)),"
+            " healed AS (DELETE FROM asset_problems p USING found f"
+            "  WHERE p.photo_id = f.photo_id AND p.what = 'recognised')"
+            " UPDATE media_assets m SET status = 'PROCESSED', retry_count = 0,"
+            " next_retry_at = NULL,"
+            " person_ids = coalesce(f.person_ids, m.person_ids),"
+            " no_faces = coalesce(f.no_faces, m.no_faces), width = coalesce(f.width, m.width),"
+            " height = coalesce(f.height, m.height),"
+            " mime_type = coalesce(f.mime_type, m.mime_type),"
+            " duration_seconds = coalesce(f.duration_seconds, m.duration_seconds),"
+            " frame_rate = coalesce(f.frame_rate, m.frame_rate)"
+            " FROM found f WHERE m.photo_id = f.photo_id"
         ),
-        {"photo": photo_id, **found, "person_ids": _json(found["person_ids"])},
+        {"found": json.dumps(found)},
     )
 
 
@@ -285,7 +296,3 @@ async def failures(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
         {"photo": photo_id},
     )
     return rows.all()
-
-
-def _json(value: object) -> str | None:
-    return None if value is None else json.dumps(value)

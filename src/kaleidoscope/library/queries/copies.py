@@ -18,14 +18,18 @@ from kaleidoscope.library.queries.places import OUTSIDE_FROZEN
 
 @dataclass(frozen=True)
 class Pending:
-    """An asset whose content is not known to be in the backup."""
+    """An asset, or a file kept beside them, whose content is not known to be in the backup.
 
-    photo_id: int
+    `number`: its photo_id, or its number among the kept files.
+    """
+
+    number: int
     path: str
     name: str
     size: int
     file_hash: str
     day: date | None
+    is_asset: bool
 
 
 @dataclass(frozen=True)
@@ -74,15 +78,25 @@ async def use_target(session: AsyncSession, target_id: UUID, url: str) -> None:
         ),
         {"id": target_id},
     )
+    await session.execute(
+        sql(
+            "UPDATE kept_files m SET is_backed_up = c.copied_at IS NOT NULL,"
+            " backed_up_at = c.copied_at"
+            " FROM kept_files k LEFT JOIN backup_copies c"
+            "  ON c.target_id = :id AND c.file_hash = k.file_hash"
+            " WHERE k.file_id = m.file_id AND m.is_backed_up <> (c.copied_at IS NOT NULL)"
+        ),
+        {"id": target_id},
+    )
 
 
 async def pending(session: AsyncSession, after: int, limit: int) -> list[Pending]:
     """The next assets to be copied whose wait after a failure is over, in the order of ids."""
     rows = await session.execute(
         sql(
-            "SELECT m.photo_id, m.final_path AS path, m.original_name AS name,"
+            "SELECT m.photo_id AS number, m.final_path AS path, m.original_name AS name,"
             " m.size_bytes AS size, m.file_hash,"
-            " coalesce(m.captured_at, m.modified_at)::date AS day"
+            " coalesce(m.captured_at, m.modified_at)::date AS day, true AS is_asset"
             f" FROM media_assets m WHERE {PENDING} AND m.photo_id > :after"
             " AND NOT EXISTS (SELECT FROM asset_problems p WHERE p.photo_id = m.photo_id"
             "  AND p.what = 'backed-up' AND coalesce(p.retry_at, 'infinity') > now())"
@@ -148,6 +162,16 @@ async def made(session: AsyncSession, target_id: UUID, hashes: Collection[str]) 
         ),
         given,
     )
+    await session.execute(
+        sql(
+            "UPDATE kept_files SET is_backed_up = true, backed_up_at = now(), error_code = CASE"
+            "  WHEN error_code <> 'backed-up' THEN error_code END, error = CASE"
+            "  WHEN error_code <> 'backed-up' THEN error END, failed_at = CASE"
+            "  WHEN error_code <> 'backed-up' THEN failed_at END"
+            " WHERE file_hash = ANY(:hashes) AND NOT is_backed_up"
+        ),
+        given,
+    )
     rows = await session.execute(
         sql(
             "UPDATE media_assets SET is_backed_up = true, backed_up_at = now()"
@@ -166,6 +190,13 @@ async def damaged(session: AsyncSession, target_id: UUID, hashes: Collection[str
             "UPDATE backup_copies SET copied_at = NULL, verified_at = NULL,"
             " damaged_since = coalesce(damaged_since, now())"
             " WHERE target_id = :target AND file_hash = ANY(:hashes)"
+        ),
+        given,
+    )
+    await session.execute(
+        sql(
+            "UPDATE kept_files SET is_backed_up = false, backed_up_at = NULL"
+            " WHERE file_hash = ANY(:hashes) AND is_backed_up"
         ),
         given,
     )
@@ -191,19 +222,42 @@ async def verified(session: AsyncSession, target_id: UUID, hashes: Collection[st
 
 
 async def to_verify(
-    session: AsyncSession, target_id: UUID, age: timedelta, before: datetime, limit: int
+    session: AsyncSession, target_id: UUID, before: datetime, limit: int
 ) -> list[Copy]:
-    """Copies that were not read back within `age`, nor since `before`, the longest first."""
+    """Copies that were not read back since `before`, the longest first."""
     rows = await session.execute(
         sql(
             "SELECT file_hash, location, size_bytes AS size, true AS is_made FROM backup_copies"
             " WHERE target_id = :target AND copied_at IS NOT NULL"
-            "  AND verified_at <= now() - CAST(:age AS interval) AND verified_at <= :before"
+            "  AND verified_at <= :before"
             " ORDER BY verified_at, file_hash LIMIT :limit"
         ),
-        {"target": target_id, "age": age, "before": before, "limit": limit},
+        {"target": target_id, "before": before, "limit": limit},
     )
     return [Copy(**row._mapping) for row in rows]
+
+
+async def moment(session: AsyncSession) -> datetime:
+    """Now, by the database's clock."""
+    found: datetime = (await session.execute(sql("SELECT now()"))).scalar_one()
+    return found
+
+
+async def to_be_verified(
+    session: AsyncSession, target_id: UUID, share: float, age: timedelta | None
+) -> float:
+    """Bytes of that share of the copies, or of those not read back within `age`, if these are
+    more. An empty file counts as a byte."""
+    found = await session.execute(
+        sql(
+            "SELECT coalesce(greatest(:share * sum(greatest(size_bytes, 1)),"
+            "  sum(greatest(size_bytes, 1)) FILTER"
+            "   (WHERE verified_at < now() - CAST(:age AS interval))), 0)::float"
+            " FROM backup_copies WHERE target_id = :target AND copied_at IS NOT NULL"
+        ),
+        {"target": target_id, "share": share, "age": age},
+    )
+    return float(found.scalar_one())
 
 
 async def totals(session: AsyncSession, target_id: UUID) -> Row[Any]:
@@ -236,16 +290,19 @@ async def of_content(session: AsyncSession, file_hash: str) -> Copy | None:
     return None if row is None else Copy(**row._mapping)
 
 
-async def unwanted(session: AsyncSession, target_id: UUID) -> list[Copy]:
-    """Copies of contents that no asset has any more."""
+async def unwanted(session: AsyncSession, target_id: UUID, before: datetime | None) -> list[Copy]:
+    """Copies of contents that nothing has any more, made before a moment (None: whenever)."""
     rows = await session.execute(
         sql(
             "SELECT c.file_hash, c.location, c.size_bytes AS size,"
             " c.copied_at IS NOT NULL AS is_made"
             " FROM backup_copies c WHERE c.target_id = :target AND NOT EXISTS"
-            "  (SELECT FROM media_assets m WHERE m.file_hash = c.file_hash) ORDER BY c.location"
+            "  (SELECT FROM media_assets m WHERE m.file_hash = c.file_hash) AND NOT EXISTS"
+            "  (SELECT FROM kept_files k WHERE k.file_hash = c.file_hash)"
+            " AND (CAST(:before AS timestamptz) IS NULL OR coalesce(c.copied_at < :before, true))"
+            " ORDER BY c.location"
         ),
-        {"target": target_id},
+        {"target": target_id, "before": before},
     )
     return [Copy(**row._mapping) for row in rows]
 
@@ -306,6 +363,13 @@ async def relocate(session: AsyncSession, old: str, new: str) -> int:
             ),
             {"old": old, "new": new},
         )
+    await session.execute(
+        sql(
+            "UPDATE kept_files SET final_path = :new || substr(final_path, length(:old) + 1)"
+            " WHERE starts_with(final_path, :old || '/')"
+        ),
+        {"old": old, "new": new},
+    )
     await session.execute(
         sql(
             "UPDATE known_places SET path = :new || substr(path, length(:old) + 1), device = NULL"

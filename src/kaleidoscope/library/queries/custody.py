@@ -507,21 +507,6 @@ async def filed_from(session: AsyncSession, sources: Collection[str]) -> dict[st
     return {row.source: row for row in rows}
 
 
-async def companions(session: AsyncSession, photo_ids: Collection[int]) -> list[Move]:
-    """The latest move of every sidecar of these photos."""
-    rows = await session.execute(
-        sql(
-            f"SELECT DISTINCT ON (m.target_path) {COLUMNS} FROM custody_moves m"
-            " WHERE m.photo_id = ANY(:ids) AND m.kind = 'sidecar' AND m.state = 'RELEASED'"
-            " AND NOT EXISTS (SELECT 1 FROM custody_moves n WHERE n.source_path = m.target_path"
-            "  AND n.move_id > m.move_id AND n.state IN ('RECORDED', 'RELEASED'))"
-            " ORDER BY m.target_path, m.move_id DESC"
-        ),
-        {"ids": list(photo_ids)},
-    )
-    return [Move(**row._mapping) for row in rows]
-
-
 async def filed_assets(
     session: AsyncSession, photo_ids: Collection[int], root: str
 ) -> Sequence[Row[Any]]:

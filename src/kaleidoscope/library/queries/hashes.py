@@ -121,19 +121,19 @@ async def write_duplicates(
     return list(rows.scalars())
 
 
-async def mirror(session: AsyncSession, first: int) -> Sequence[Row[Any]]:
-    """Show an asset's outcome on its duplicates: their photo_id and attempt_id."""
+async def mirror(session: AsyncSession, firsts: Sequence[int]) -> Sequence[Row[Any]]:
+    """Show assets' outcomes on their duplicates: photo_id, attempt_id, duplicate_of of those."""
     rows = await session.execute(
         sql(
             "WITH healed AS (DELETE FROM asset_problems p USING media_assets d"
-            "  WHERE d.duplicate_of = :first AND p.photo_id = d.photo_id"
+            "  WHERE d.duplicate_of = ANY(:firsts) AND p.photo_id = d.photo_id"
             "   AND p.what = 'recognised' AND NOT EXISTS (SELECT FROM asset_problems f"
-            "    WHERE f.photo_id = :first AND f.what = 'recognised')),"
+            "    WHERE f.photo_id = d.duplicate_of AND f.what = 'recognised')),"
             " told AS (INSERT INTO asset_problems"
             "   (photo_id, what, error_code, error, failures, since, failed_at, retry_at)"
             "  SELECT d.photo_id, f.what, f.error_code, f.error, f.failures, f.since, f.failed_at,"
-            "   f.retry_at FROM asset_problems f, media_assets d"
-            "  WHERE f.photo_id = :first AND f.what = 'recognised' AND d.duplicate_of = :first"
+            "   f.retry_at FROM asset_problems f JOIN media_assets d ON d.duplicate_of = f.photo_id"
+            "  WHERE f.photo_id = ANY(:firsts) AND f.what = 'recognised'"
             "  ON CONFLICT (photo_id, what) DO UPDATE SET error_code = excluded.error_code,"
             "   error = excluded.error, failures = excluded.failures,"
             "   failed_at = excluded.failed_at, retry_at = excluded.retry_at)"
@@ -141,10 +141,10 @@ async def mirror(session: AsyncSession, first: int) -> Sequence[Row[Any]]:
             " retry_count = f.retry_count, person_ids = f.person_ids, no_faces = f.no_faces,"
             " width = f.width, height = f.height, mime_type = f.mime_type,"
             " duration_seconds = f.duration_seconds, frame_rate = f.frame_rate"
-            " FROM media_assets f WHERE f.photo_id = :first AND d.duplicate_of = f.photo_id"
-            " RETURNING d.photo_id, d.attempt_id"
+            " FROM media_assets f WHERE f.photo_id = ANY(:firsts) AND d.duplicate_of = f.photo_id"
+            " RETURNING d.photo_id, d.attempt_id, d.duplicate_of"
         ),
-        {"first": first},
+        {"firsts": list(firsts)},
     )
     return rows.all()
 

@@ -123,6 +123,51 @@ async def files(session: AsyncSession, place_id: int, after: int, limit: int) ->
     return [Held(**row._mapping) for row in rows]
 
 
+async def files_below(
+    session: AsyncSession, place_id: int, folder: str, after: int, limit: int
+) -> list[Held]:
+    """The next files of a place that lie below a folder, in the order of their ids."""
+    rows = await session.execute(
+        sql(
+            "SELECT m.photo_id, m.final_path AS path, m.missing_since IS NOT NULL AS missing"
+            f" FROM known_places p JOIN media_assets m ON {MINE}"
+            " WHERE p.place_id = :place AND m.photo_id > :after"
+            " AND starts_with(m.final_path, rtrim(CAST(:folder AS text), '/') || '/')"
+            " ORDER BY m.photo_id LIMIT :limit"
+        ),
+        {"place": place_id, "folder": folder, "after": after, "limit": limit},
+    )
+    return [Held(**row._mapping) for row in rows]
+
+
+async def sample(session: AsyncSession, rows_read: int, at_most: int) -> dict[int, list[str]]:
+    """Some files of each place that are believed there, chosen at random, by the place.
+
+    `rows_read`: of about so many rows of the ledger, however large it is.
+    """
+    share = await session.execute(
+        sql(
+            "SELECT least(100, 100.0 * :rows / greatest(reltuples, 1))::float8 FROM pg_class"
+            " WHERE oid = 'media_assets'::regclass"
+        ),
+        {"rows": rows_read},
+    )
+    rows = await session.execute(
+        sql(
+            "SELECT place_id, path FROM (SELECT p.place_id, m.final_path AS path,"
+            "  row_number() OVER (PARTITION BY p.place_id ORDER BY random()) AS number"
+            "  FROM (SELECT final_path FROM media_assets TABLESAMPLE SYSTEM (:share)"
+            "   WHERE missing_since IS NULL) m"
+            f"  JOIN known_places p ON {MINE}) AS chosen WHERE number <= :most"
+        ),
+        {"share": share.scalar_one(), "most": at_most},
+    )
+    found: dict[int, list[str]] = {}
+    for row in rows:
+        found.setdefault(row.place_id, []).append(row.path)
+    return found
+
+
 async def has_files(session: AsyncSession, path: str) -> bool:
     """Whether the ledger has files below a folder."""
     found = await session.execute(

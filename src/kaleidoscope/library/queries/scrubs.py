@@ -14,13 +14,15 @@ from kaleidoscope.library.queries.places import OUTSIDE_FROZEN
 
 @dataclass(frozen=True)
 class Content:
-    """An original as it should be."""
+    """An original as it should be. `is_news`: that it is whole was never told, or not since it
+    was damaged."""
 
     photo_id: int
     path: str
     size: int
     modified_at: datetime | None
     file_hash: str
+    is_news: bool = True
 
 
 COLUMNS = "m.photo_id, m.final_path AS path, m.size_bytes AS size, m.modified_at, m.file_hash"
@@ -35,7 +37,9 @@ async def due(session: AsyncSession, age: timedelta, limit: int) -> list[Content
     ):
         rows = await session.execute(
             sql(
-                f"SELECT {COLUMNS} FROM media_assets m WHERE m.file_hash IS NOT NULL"
+                f"SELECT {COLUMNS}, m.scrubbed_at IS NULL OR EXISTS (SELECT FROM asset_problems p"
+                "  WHERE p.photo_id = m.photo_id AND p.what = 'scrubbed') AS is_news"
+                " FROM media_assets m WHERE m.file_hash IS NOT NULL"
                 f" AND m.missing_since IS NULL AND {condition} AND {OUTSIDE_FROZEN}"
                 f" ORDER BY {order} LIMIT :limit"
             ),

@@ -7,7 +7,7 @@ from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from kaleidoscope.library.queries import places, scrubs
+from kaleidoscope.library.queries import kept, places, scrubs
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Alarm:
 
 
 async def alarms(session: AsyncSession) -> list[Alarm]:
-    """Frozen places and damaged originals."""
+    """Frozen places, damaged originals, and what is damaged beside them."""
     found = [
         Alarm(
             "WARNING" if place.decision == "wait" else "ERROR",
@@ -32,4 +32,8 @@ async def alarms(session: AsyncSession) -> list[Alarm]:
     if damaged:
         hint = "`kaleidoscope library damaged` lists them"
         found.append(Alarm("WARNING", f"damaged originals: {damaged} ({hint})"))
+    beside = await kept.count_damaged(session)
+    if beside:
+        hint = "`kaleidoscope library kept --damaged` lists them"
+        found.append(Alarm("WARNING", f"damaged files beside the originals: {beside} ({hint})"))
     return found

@@ -7,6 +7,7 @@ else made it up: a caller of the HTTP API may report on a photo under an id of i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
@@ -22,7 +23,7 @@ from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.events import PhotoProcessed, PhotoToProcess, VideoToRead
 from kaleidoscope.library.ids import PhotoId
 from kaleidoscope.library.queries import attempts, hashes
-from kaleidoscope.library.queries.attempts import Held, Requested
+from kaleidoscope.library.queries.attempts import End, Held, Requested
 from kaleidoscope.library.rules import ledger as rules
 from kaleidoscope.library.schemas import (
     AttemptState,
@@ -41,15 +42,23 @@ AT_ONCE = 500
 
 async def lock(session: AsyncSession, photo_id: int) -> Held:
     """An asset's state, which nobody else changes until the transaction ends; or `NotFound`."""
-    held = await attempts.hold(session, photo_id)
-    if held is None:
-        raise no_photo(photo_id)
+    return (await lock_all(session, [photo_id]))[photo_id]
+
+
+async def lock_all(session: AsyncSession, photo_ids: Sequence[int]) -> dict[int, Held]:
+    """The same for several, locked in the order of ids."""
+    held = await attempts.hold(session, photo_ids)
+    for photo_id in photo_ids:
+        if photo_id not in held:
+            raise no_photo(photo_id)
     return held
 
 
-async def attempt_result(session: AsyncSession, attempt_id: UUID) -> dict[str, Any] | None:
-    """What the callback of an attempt was answered; None: none was."""
-    return await attempts.result(session, attempt_id)
+async def attempt_results(
+    session: AsyncSession, attempt_ids: Sequence[UUID]
+) -> dict[UUID, dict[str, Any]]:
+    """What the callbacks of attempts were answered; one that has ended without is left out."""
+    return await attempts.results(session, attempt_ids)
 
 
 async def begin_attempt(
@@ -59,76 +68,126 @@ async def begin_attempt(
 
     Begun twice (a worker died and its message came again) it is `started` again.
     """
-    held = await lock(session, photo_id)
-    attempt_id = attempt_id or held.attempt_id
-    state = await _state(session, held, attempt_id)
-    if state != "started":
-        return state
-    if attempt_id != held.attempt_id:
-        return "superseded"
-    await attempts.begin(session, photo_id, attempt_id, worker)
-    return "started"
+    await lock(session, photo_id)
+    return (await begin_attempts(session, {photo_id: attempt_id}, worker))[photo_id].state
+
+
+async def begin_attempts(
+    session: AsyncSession, asked: Mapping[int, UUID | None], worker: str | None = None
+) -> dict[int, StatusChanged]:
+    """Mark photos PROCESSING, each for its attempt, as `begin_attempt` does.
+
+    Photos that are unknown are left out.
+    """
+    held = await attempts.hold(session, list(asked))
+    wanted = {photo: asked[photo] or held[photo].attempt_id for photo in held}
+    states = await _states(session, [(held[photo], wanted[photo]) for photo in held])
+    for photo, state in states.items():
+        if state == "started" and wanted[photo] != held[photo].attempt_id:
+            states[photo] = "superseded"
+    begun = {photo: wanted[photo] for photo, state in states.items() if state == "started"}
+    if begun:
+        await attempts.begin(session, begun, worker)
+    return {
+        photo: StatusChanged(
+            photo_id=PhotoId(photo),
+            status=cast(Status, "PROCESSING" if photo in begun else held[photo].status),
+            attempt_id=held[photo].attempt_id,
+            path=held[photo].path,
+            state=state,
+        )
+        for photo, state in states.items()
+    }
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What an attempt (None: the current one) found in an asset.
+
+    `width`, `height` in pixels as displayed. `result` is what `attempt_results` answers from now
+    on. What is None leaves the ledger as it is.
+    """
+
+    photo_id: int
+    attempt_id: UUID | None
+    person_ids: Sequence[int] | None = None
+    created_person_ids: Sequence[int] = ()
+    faces: int | None = None
+    width: int | None = None
+    height: int | None = None
+    mime_type: str | None = None
+    duration_seconds: float | None = None
+    frame_rate: float | None = None
+    model_version: str | None = None
+    duration_ms: int | None = None
+    result: Mapping[str, Any] | None = None
 
 
 async def finish(
-    session: AsyncSession,
-    photo_id: int,
-    attempt_id: UUID | None,
-    *,
-    person_ids: Sequence[int] | None = None,
-    created_person_ids: Sequence[int] = (),
-    faces: int | None = None,
-    width: int | None = None,
-    height: int | None = None,
-    mime_type: str | None = None,
-    duration_seconds: float | None = None,
-    frame_rate: float | None = None,
-    model_version: str | None = None,
-    duration_ms: int | None = None,
-    result: Mapping[str, Any] | None = None,
+    session: AsyncSession, photo_id: int, attempt_id: UUID | None, **found: Any
 ) -> bool:
-    """The attempt succeeded: PROCESSED, and so are the photo's duplicates.
+    """One attempt succeeded: `finish_all` of the `Finding` with these fields."""
+    finding = Finding(photo_id, attempt_id, **found)
+    return (await finish_all(session, [finding]))[photo_id]
 
-    `width`, `height` in pixels as displayed. `result` is what `attempt_result` answers from now
-    on. What is None leaves the ledger as it is. False, and nothing is written: the attempt had
-    ended, another has taken its place, or the photo is a duplicate.
+
+async def finish_all(session: AsyncSession, findings: Sequence[Finding]) -> dict[int, bool]:
+    """The attempts succeeded: PROCESSED, and so are the photos' duplicates.
+
+    By photo_id, of which there is one each. False, and nothing is written: the attempt had ended,
+    another has taken its place, or the photo is a duplicate.
     """
-    held = await lock(session, photo_id)
-    attempt_id = attempt_id or held.attempt_id
-    if not await _accept(session, held, attempt_id):
-        return False
+    held = await lock_all(session, [f.photo_id for f in findings])
+    tried = {f.photo_id: f.attempt_id or held[f.photo_id].attempt_id for f in findings}
+    accepted = await _accept(session, [(held[photo], tried[photo]) for photo in tried])
+    counted = [f for f in findings if accepted[f.photo_id]]
+    if not counted:
+        return accepted
     await attempts.end(
         session,
-        photo_id,
-        attempt_id,
-        "PROCESSED",
-        model_version=model_version,
-        duration_ms=duration_ms,
-        result=result,
+        [
+            End(
+                f.photo_id,
+                tried[f.photo_id],
+                "PROCESSED",
+                model_version=f.model_version,
+                duration_ms=f.duration_ms,
+                result=f.result,
+            )
+            for f in counted
+        ],
     )
-    found = {
-        "person_ids": person_ids,
-        "no_faces": None if faces is None else faces == 0,
-        "width": width,
-        "height": height,
-        "mime_type": mime_type,
-        "duration_seconds": duration_seconds,
-        "frame_rate": frame_rate,
+    await attempts.set_processed(session, [_shown(f) for f in counted])
+    events = [
+        PhotoProcessed(
+            photo_id=PhotoId(f.photo_id),
+            attempt_id=tried[f.photo_id],
+            outcome="PROCESSED",
+            final=True,
+            person_ids=tuple(f.person_ids or ()),
+            created_person_ids=tuple(f.created_person_ids),
+            faces=f.faces or 0,
+            model_version=f.model_version,
+            duration_ms=f.duration_ms,
+        )
+        for f in counted
+    ]
+    await _announce(session, events)
+    return accepted
+
+
+def _shown(found: Finding) -> dict[str, Any]:
+    """What the ledger shows of it."""
+    return {
+        "photo_id": found.photo_id,
+        "person_ids": None if found.person_ids is None else list(found.person_ids),
+        "no_faces": None if found.faces is None else found.faces == 0,
+        "width": found.width,
+        "height": found.height,
+        "mime_type": found.mime_type,
+        "duration_seconds": found.duration_seconds,
+        "frame_rate": found.frame_rate,
     }
-    await attempts.set_processed(session, photo_id, found)
-    event = PhotoProcessed(
-        photo_id=PhotoId(photo_id),
-        attempt_id=attempt_id,
-        outcome="PROCESSED",
-        final=True,
-        person_ids=tuple(person_ids or ()),
-        created_person_ids=tuple(created_person_ids),
-        faces=faces or 0,
-        model_version=model_version,
-        duration_ms=duration_ms,
-    )
-    await _announce(session, event)
-    return True
 
 
 async def fail(
@@ -146,11 +205,10 @@ async def fail(
     """
     held = await lock(session, photo_id)
     attempt_id = attempt_id or held.attempt_id
-    if not await _accept(session, held, attempt_id):
+    if not (await _accept(session, [(held, attempt_id)]))[photo_id]:
         return False
     error = error.replace("\0", "\\0")  # PostgreSQL's text cannot hold it
-    await attempts.end(
-        session,
+    end = End(
         photo_id,
         attempt_id,
         "FAILED",
@@ -158,6 +216,7 @@ async def fail(
         error_message=error,
         permanent=permanent,
     )
+    await attempts.end(session, [end])
     failure = rules.failure(held.retry_count, permanent, load(LibrarySettings))
     await attempts.set_failed(session, photo_id, failure.count, failure.retry_in, code, error)
     if failure.retry_in is None:
@@ -169,7 +228,7 @@ async def fail(
         final=failure.retry_in is None,
         error=error,
     )
-    await _announce(session, event)
+    await _announce(session, [event])
     return True
 
 
@@ -184,6 +243,7 @@ async def change_status(session: AsyncSession, change: StatusChange) -> StatusCh
         photo_id=change.photo_id,
         status=cast(Status, held.status),
         attempt_id=held.attempt_id,
+        path=held.path,
         state=state,
     )
 
@@ -196,7 +256,7 @@ async def _change(session: AsyncSession, change: StatusChange) -> AttemptState:
         await reprocess(session, [change.photo_id])
         return "started"
     attempt_id = change.attempt_id or held.attempt_id
-    state = await _state(session, held, attempt_id)
+    state = (await _states(session, [(held, attempt_id)]))[held.photo_id]
     if state != "started":
         return state
     if change.status == "FAILED":
@@ -224,7 +284,7 @@ async def new_attempt(session: AsyncSession, photo_id: int, worker: str | None =
     """Begin an attempt at once, without a message; it supersedes the one before."""
     await lock(session, photo_id)
     requested = (await attempts.request(session, [photo_id], anew=True))[0]
-    await attempts.begin(session, photo_id, requested.attempt_id, worker)
+    await attempts.begin(session, {photo_id: requested.attempt_id}, worker)
     return requested.attempt_id
 
 
@@ -277,14 +337,15 @@ def message(
     )
 
 
-async def announce_duplicates(session: AsyncSession, first: int, event: PhotoProcessed) -> None:
-    """Show an asset's outcome on its duplicates, and tell of each."""
-    rows = await hashes.mirror(session, first)
+async def announce_duplicates(session: AsyncSession, events: Sequence[PhotoProcessed]) -> None:
+    """Show assets' outcomes on their duplicates, and tell of each."""
+    said = {int(event.photo_id): event for event in events}
+    rows = await hashes.mirror(session, list(said))
     told = {"outcome": "DUPLICATE", "created_person_ids": (), "faces": 0, "duration_ms": None}
     await publish(
         session,
         *[
-            event.model_copy(
+            said[row.duplicate_of].model_copy(
                 update={**told, "photo_id": row.photo_id, "attempt_id": row.attempt_id}
             )
             for row in rows
@@ -292,14 +353,20 @@ async def announce_duplicates(session: AsyncSession, first: int, event: PhotoPro
     )
 
 
-async def _announce(session: AsyncSession, event: PhotoProcessed) -> None:
-    await publish(session, event)
-    await announce_duplicates(session, event.photo_id, event)
+async def _announce(session: AsyncSession, events: Sequence[PhotoProcessed]) -> None:
+    await publish(session, *events)
+    await announce_duplicates(session, events)
 
 
-async def _state(session: AsyncSession, held: Held, attempt_id: UUID) -> AttemptState:
-    """`started` if the attempt may still have an outcome."""
-    outcome = await attempts.outcome(session, attempt_id)
+async def _states(
+    session: AsyncSession, tried: Sequence[tuple[Held, UUID]]
+) -> dict[int, AttemptState]:
+    """By photo_id; `started` if the attempt may still have an outcome."""
+    outcomes = await attempts.outcomes(session, [attempt_id for _, attempt_id in tried])
+    return {held.photo_id: _state(held, outcomes.get(attempt_id)) for held, attempt_id in tried}
+
+
+def _state(held: Held, outcome: str | None) -> AttemptState:
     if outcome in ("PROCESSED", "FAILED"):
         return "already-done"
     if outcome == "SUPERSEDED" or held.duplicate_of is not None:
@@ -307,15 +374,16 @@ async def _state(session: AsyncSession, held: Held, attempt_id: UUID) -> Attempt
     return "started"
 
 
-async def _accept(session: AsyncSession, held: Held, attempt_id: UUID) -> bool:
-    """Whether an attempt's outcome counts; one that somebody else made up takes its place."""
-    state = await _state(session, held, attempt_id)
-    if state != "started":
-        log.info("outcome of a void attempt", photo_id=held.photo_id, state=state)
-        return False
-    if attempt_id != held.attempt_id:
-        await attempts.adopt(session, held.photo_id, attempt_id)
-    return True
+async def _accept(session: AsyncSession, tried: Sequence[tuple[Held, UUID]]) -> dict[int, bool]:
+    """Whether each attempt's outcome counts; one that somebody else made up takes its place."""
+    states = await _states(session, tried)
+    for held, attempt_id in tried:
+        state = states[held.photo_id]
+        if state != "started":
+            log.info("outcome of a void attempt", photo_id=held.photo_id, state=state)
+        elif attempt_id != held.attempt_id:
+            await attempts.adopt(session, held.photo_id, attempt_id)
+    return {photo_id: state == "started" for photo_id, state in states.items()}
 
 
 async def _bury(session: AsyncSession, photo_id: int, cause: str) -> None:

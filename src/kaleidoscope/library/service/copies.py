@@ -1,4 +1,4 @@
-"""A second copy of every original, somewhere else: made, read back, put back.
+"""A second copy of every original, and of what is kept beside them: made, read back, put back.
 
 A content is copied once, under a name that is settled in the ledger before its first byte is
 written; re-filing or renaming an original copies nothing again. A copy counts when it has been read
@@ -10,15 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from kaleidoscope.kernel import clock
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import Conflict, SettingsError
 from kaleidoscope.kernel.secrets import service_secret
@@ -27,6 +26,7 @@ from kaleidoscope.kernel.store import Store, StoreProblem, open_store
 from kaleidoscope.library.outside import originals as disk
 from kaleidoscope.library.outside.files import FileProblem
 from kaleidoscope.library.queries import copies as rows
+from kaleidoscope.library.queries import kept
 from kaleidoscope.library.queries.copies import Copy, Pending
 from kaleidoscope.library.rules.places import copy_location
 from kaleidoscope.library.service.history import Happened, note
@@ -38,6 +38,9 @@ MARK = "kaleidoscope-backup.json"
 
 Progress = Callable[[int, int, str], None]
 """Told how many files and bytes more are done, and of which file."""
+
+Following = Callable[[AsyncSession, int, int], Awaitable[list[Pending]]]
+"""The next files to be copied after a number, so many at the most."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,19 @@ class Original:
     modified_at: Any
     captured_at: Any
     person_ids: list[int]
+    location: str | None
+
+
+@dataclass(frozen=True)
+class KeptCopy:
+    """A file that is kept beside the originals, and where its copy lies, if it has one."""
+
+    number: int
+    path: str
+    original_name: str
+    size: int
+    file_hash: str
+    modified_at: datetime
     location: str | None
 
 
@@ -125,13 +141,17 @@ async def use_target(db: Database, *, new: bool = False) -> Target:
 
 
 async def count_pending(session: AsyncSession) -> tuple[int, int]:
-    """How many originals are still to be copied, and their bytes."""
-    return await rows.count_pending(session)
+    """How many originals, and files kept beside them, are still to be copied, and their bytes."""
+    (originals, size), (files, more) = (
+        await rows.count_pending(session),
+        await kept.count_pending(session),
+    )
+    return originals + files, size + more
 
 
 async def has_pending(session: AsyncSession) -> bool:
-    """Whether an original can be copied now."""
-    return bool(await rows.pending(session, 0, 1))
+    """Whether a file can be copied now."""
+    return bool(await rows.pending(session, 0, 1) or await kept.pending(session, 0, 1))
 
 
 async def copy_pending(
@@ -142,18 +162,26 @@ async def copy_pending(
     Raises `StoreProblem` when the second location gives way; what is done until then is done.
     """
     done = {"copied": 0, "bytes": 0, "known": 0, "failed": 0}
+    for following in (rows.pending, kept.pending):
+        await _copy_all(db, target, following, done, progress)
+    return done
+
+
+async def _copy_all(
+    db: Database, target: Target, following: Following, done: dict[str, int], progress: Progress
+) -> None:
     after = 0
     while True:
         async with db.transaction() as session:
-            assets = await rows.pending(session, after, AT_ONCE)
+            assets = await following(session, after, AT_ONCE)
             if not assets:
-                return done
+                return
             wanted = {
                 a.file_hash: (a.file_hash, copy_location(a.file_hash, a.name, _day(a)), a.size)
                 for a in assets
             }
             planned = await rows.plan(session, target.target_id, list(wanted.values()))
-        after = assets[-1].photo_id
+        after = assets[-1].number
         await _copy_some(db, target, assets, planned, done, progress)
 
 
@@ -184,8 +212,14 @@ async def _copy_some(
         async with db.transaction() as session:
             ids = await rows.made(session, target.target_id, [a.file_hash for a in safe])
             events = [Happened(photo_id, "backed-up", duration_ms=took) for photo_id in ids]
-            events += [Happened(a.photo_id, "backed-up", "failed", error=str(o)) for a, o in failed]
+            events += [
+                Happened(a.number, "backed-up", "failed", error=str(o))
+                for a, o in failed
+                if a.is_asset
+            ]
             await note(session, events)
+            if causes := {a.number: str(o) for a, o in failed if not a.is_asset}:
+                await kept.set_failed(session, causes)
         for asset, outcome in zip(portion, outcomes, strict=True):
             if isinstance(outcome, BaseException) and not _is_own_fault(outcome):
                 raise outcome
@@ -242,17 +276,28 @@ def _day(asset: Pending) -> str | None:
 
 
 async def verify_copies(
-    db: Database, target: Target, age: timedelta, progress: Progress = no_progress
+    db: Database,
+    target: Target,
+    share: float = 1.0,
+    age: timedelta | None = None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Read back the copies that were not within `age`; a damaged one will be made anew.
+    """Read back so large a share of the copies' bytes; a damaged one will be made anew.
 
-    Answers how many were read, their bytes, and the places of those that are damaged.
+    First those that were not for the longest time, so that a tenth a day is all of them in ten
+    days; and all that were not within `age`. Answers how many were read, their bytes, and the
+    places of those that are damaged.
     """
-    began, read, size = clock.now(), 0, 0
+    read, size = 0, 0
     damaged: list[str] = []
+    async with db.transaction() as session:
+        began = await rows.moment(session)
+        most = await rows.to_be_verified(session, target.target_id, share, age)
     while True:
         async with db.transaction() as session:
-            portion = await rows.to_verify(session, target.target_id, age, began, AT_ONCE)
+            portion = await rows.to_verify(session, target.target_id, began, AT_ONCE)
+        portion = portion if share >= 1 else _up_to(portion, most)
+        most -= sum(max(copy.size, 1) for copy in portion)
         if not portion:
             return {"read": read, "bytes": size, "damaged": damaged}
         wrong: list[Copy] = []
@@ -270,6 +315,17 @@ async def verify_copies(
         read += len(portion)
         size += sum(copy.size for copy in portion)
         damaged += [copy.location for copy in wrong]
+
+
+def _up_to(copies: Sequence[Copy], size: float) -> list[Copy]:
+    """The first of them, as many as `size` bytes hold, the last one where the half of it fits."""
+    chosen: list[Copy] = []
+    for copy in copies:
+        if size < max(copy.size, 1) / 2:
+            break
+        chosen.append(copy)
+        size -= max(copy.size, 1)
+    return chosen
 
 
 async def copies_total(session: AsyncSession, target_id: UUID) -> dict[str, Any]:
@@ -295,9 +351,19 @@ async def inventory(
     ]
 
 
-async def unwanted_copies(session: AsyncSession, target_id: UUID) -> list[Copy]:
-    """Copies of contents that no asset has any more."""
-    return await rows.unwanted(session, target_id)
+async def kept_inventory(
+    session: AsyncSession, target_id: UUID | None, after: int = 0
+) -> list[KeptCopy]:
+    """The same of the files that are kept beside the originals."""
+    found = await kept.inventory(session, target_id, after, INVENTORY_AT_ONCE)
+    return [KeptCopy(**row._mapping) for row in found]
+
+
+async def unwanted_copies(
+    session: AsyncSession, target_id: UUID, before: datetime | None = None
+) -> list[Copy]:
+    """Copies of contents that nothing has any more, made before a moment (None: whenever)."""
+    return await rows.unwanted(session, target_id, before)
 
 
 async def forget_copies(session: AsyncSession, target_id: UUID, hashes: Sequence[str]) -> None:
@@ -310,7 +376,8 @@ async def put_back(
 ) -> dict[str, Any]:
     """Every original that has a copy, where it was; what lies there already is left alone.
 
-    Answers how many were restored, were there, and why others could not be.
+    Answers how many `originals` there are, how many were restored, were there, and why others
+    could not be; and how many of the files kept `beside` them lie there now.
     """
     done: dict[str, Any] = {"restored": 0, "there": 0, "without_copy": [], "failed": {}}
     after = 0
@@ -318,20 +385,45 @@ async def put_back(
         async with db.transaction() as session:
             originals = await inventory(session, target.target_id, after)
         if not originals:
-            return done
+            break
         after = originals[-1].photo_id
         for original in originals:
             outcome = await asyncio.to_thread(_put_back, target.store, original)
-            if outcome in ("restored", "there"):
-                done[outcome] += 1
-            elif outcome == "without copy":
-                done["without_copy"].append(original.path)
-            else:
-                done["failed"][original.path] = outcome
+            _count(done, original.path, outcome)
             progress(1, original.size, original.path)
+    there, lost = done["restored"] + done["there"], len(done["without_copy"]) + len(done["failed"])
+    done |= {"originals": there + lost, "beside": 0}
+    await _put_back_kept(db, target, done, progress)
+    return done
 
 
-def _put_back(place: Store, original: Original) -> str:
+async def _put_back_kept(
+    db: Database, target: Target, done: dict[str, Any], progress: Progress
+) -> None:
+    after = 0
+    while True:
+        async with db.transaction() as session:
+            files = await kept_inventory(session, target.target_id, after)
+        if not files:
+            return
+        after = files[-1].number
+        for file in files:
+            outcome = await asyncio.to_thread(_put_back, target.store, file)
+            beside = outcome in ("restored", "there")
+            _count(done, file.path, "beside" if beside else outcome)
+            progress(1, file.size, file.path)
+
+
+def _count(done: dict[str, Any], path: str, outcome: str) -> None:
+    if outcome in ("restored", "there", "beside"):
+        done[outcome] += 1
+    elif outcome == "without copy":
+        done["without_copy"].append(path)
+    else:
+        done["failed"][path] = outcome
+
+
+def _put_back(place: Store, original: Original | KeptCopy) -> str:
     """`restored`, `there`, `without copy`, or why it could not be put back."""
     try:
         if disk.content_hash(original.path) == original.file_hash or original.file_hash is None:

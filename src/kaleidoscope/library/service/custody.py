@@ -11,15 +11,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 import structlog
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -30,6 +28,7 @@ from kaleidoscope.kernel.errors import KaleidoscopeError
 from kaleidoscope.kernel.paths import is_utf8, to_bytes, to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.outside import custody as disk
+from kaleidoscope.library.outside import places
 from kaleidoscope.library.outside.custody import Identity, Order, Placed, Release, Setback
 from kaleidoscope.library.outside.examine import read_content
 from kaleidoscope.library.queries import attempts, hashes
@@ -39,8 +38,9 @@ from kaleidoscope.library.queries.attempts import Requested
 from kaleidoscope.library.queries.custody import Laid, Move
 from kaleidoscope.library.queries.hashes import Hashed
 from kaleidoscope.library.rules.custody import numbered, stem_length
-from kaleidoscope.library.service import planning
+from kaleidoscope.library.service import kept, planning
 from kaleidoscope.library.service.attempts import message, request
+from kaleidoscope.library.service.claim import alone
 from kaleidoscope.library.service.hashing import settle
 from kaleidoscope.library.service.history import Happened, note
 from kaleidoscope.library.service.receiving import Parcel
@@ -52,7 +52,6 @@ log = structlog.get_logger(__name__)
 What = Literal["filed", "sidecar", "duplicate", "set-aside", "refiled", "left"]
 AT_ONCE = 500  # moves taken up together
 NAMES_TRIED = 100  # where names are taken between plan and move
-POLL = 0.05  # seconds between two tries to be the one who moves
 OUTCOMES: dict[str, What] = {
     "file": "filed",
     "sidecar": "sidecar",
@@ -81,21 +80,6 @@ class Outcome:
     photo_id: int | None = None
     kind: str | None = None
     cause: str | None = None
-
-
-@asynccontextmanager
-async def alone(db: Database) -> AsyncIterator[None]:
-    """Be the only process that moves originals. The claim goes with the process that dies."""
-    async with db.claim() as connection:
-        lock = text("SELECT pg_try_advisory_lock(hashtextextended('library:custody', 0))")
-        # Asked again and again: waiting inside the query would hold a snapshot all the time.
-        while not (await connection.execute(lock)).scalar_one():  # noqa: ASYNC110
-            await asyncio.sleep(POLL)
-        try:
-            yield
-        finally:
-            unlock = text("SELECT pg_advisory_unlock(hashtextextended('library:custody', 0))")
-            await connection.execute(unlock)
 
 
 async def take_in(db: Database, parcels: Sequence[Parcel], inbox: str) -> list[Outcome]:
@@ -188,6 +172,11 @@ def folders() -> list[Path]:
     """Where received files are put: originals, duplicates, and what was set aside."""
     settings = load(LibrarySettings)
     return [settings.originals, settings.duplicates_folder, settings.set_aside_folder]
+
+
+def circle(inbox: bytes) -> Path | None:
+    """The folder of these that an inbox is, holds, or lies in, by whatever path; None: none."""
+    return next((f for f in folders() if places.overlap(inbox, os.fsencode(f))), None)
 
 
 async def filed_since(session: AsyncSession, seconds: float) -> dict[str, int]:
@@ -426,6 +415,7 @@ async def _write(
     }
     done = [replace(laid[n], photo_id=photos.get(n)) for n in moves if n not in refused]
     await rows.set_recorded(session, done)
+    await kept.keep_laid(session, [(moves[one.move_id], one) for one in done])
     recorded = [
         replace(
             moves[one.move_id],
@@ -634,13 +624,15 @@ async def _amended(db: Database, move: Move, now: Identity) -> Move:
         if is_new and move.kind in ("file", "refile") and move.photo_id is not None:
             await _write_amended(session, move, now, content)
         await rows.amend(session, move.move_id, str(now), now.size, content["file_hash"])
-    return replace(
-        move,
-        identity=str(now),
-        target_identity=str(now),
-        size=now.size,
-        file_hash=content["file_hash"],
-    )
+        amended = replace(
+            move,
+            identity=str(now),
+            target_identity=str(now),
+            size=now.size,
+            file_hash=content["file_hash"],
+        )
+        await kept.keep_laid(session, [(amended, _laid(amended, now))])
+    return amended
 
 
 async def _write_amended(

@@ -137,5 +137,5 @@ async def _follow(
             person_ids=tuple(photo.person_ids or ()),
             error=photo.error_message,
         )
-        await announce_duplicates(session, first, event)
+        await announce_duplicates(session, [event])
     return duplicates

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
@@ -29,6 +30,7 @@ from kaleidoscope.library.settings import LibrarySettings
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 1000
+ROWS_SAMPLED, FILES_SAMPLED = 5000, 50  # each minute: read of the ledger, looked for in a place
 FROZEN_AGAIN_AFTER = timedelta(minutes=10)  # until a frozen place's files are looked for anew
 
 
@@ -77,7 +79,8 @@ async def decide(session: AsyncSession, place_id: int, decision: Decision) -> Pl
 
 
 async def watch(db: Database) -> dict[str, int]:
-    """Look at every known place, and for the files of those whose turn it is.
+    """Look at every known place, and for the files of those whose turn it is, or of which a file
+    chosen at random is gone.
 
     Answers how many files are newly missing and found again, and how many places are frozen.
     """
@@ -88,32 +91,82 @@ async def watch(db: Database) -> dict[str, int]:
         await _know_more(db)
         async with db.transaction() as session:
             known = await rows.all_places(session)
+    suspected = await _suspected(db)
     done = {"missing": 0, "found": 0, "frozen": 0}
     for place in known:
-        for what, number in (await _look_after(db, place)).items():
+        for what, number in (await _look_after(db, place, place.place_id in suspected)).items():
             done[what] += number
-    if due:
+    if due or suspected:
         done["found"] += await _reunite(db)
     return {what: number for what, number in done.items() if number}
 
 
-async def guard(db: Database, folder: str) -> str | None:
-    """Why a folder should not be scanned now: it is, or lies in, a place that is not itself.
+@dataclass(frozen=True)
+class Frozen:
+    """A place that a scan has frozen. `holds`: the scanned folder is it, or lies in it."""
 
-    Such a place is frozen by this, as is one below the folder.
+    path: str
+    cause: str
+    holds: bool
+
+    def __str__(self) -> str:
+        return f"{self.path} is frozen: {self.cause}"
+
+
+async def guard(db: Database, folder: str) -> list[Frozen]:
+    """The places at, around and below a folder that are not themselves: frozen by this.
+
+    A place is not itself when it is gone, empty, on another device, or when too many of the files
+    are gone that the ledger has in the folder. One that holds the folder forbids its scan.
     """
+    found = []
+    for place in await _near(db, folder):
+        why = await _unwell(db, place)
+        if why is None:
+            gone, there = await _count_below(db, place, folder)
+            why = rules.too_many(gone, there, load(LibrarySettings))
+        found += await _frozen(db, place, folder, why)
+    return found
+
+
+async def found_nothing(db: Database, folder: str) -> list[Frozen]:
+    """A scan has found no photo in a folder: the places in whose part of it every file is gone.
+
+    They are frozen, however few files that are.
+    """
+    found = []
+    for place in await _near(db, folder):
+        gone, there = await _count_below(db, place, folder)
+        why = f"the scan of {folder} finds nothing, where {there} files were"
+        found += await _frozen(db, place, folder, why if there and gone == there else None)
+    return found
+
+
+async def _near(db: Database, folder: str) -> list[Place]:
     async with db.transaction() as session:
         known = await rows.all_places(session)
-    refusal = None
-    for place in known:
-        holds, held = _is_below(folder, place.path), _is_below(place.path, folder)
-        if not holds and not held:
-            continue
-        why = await _unwell(db, place)
-        if why is not None and not _is_accepted(place):
-            await _freeze(db, place, why, counted=False)
-            refusal = f"{place.path} is frozen: {why}" if holds else refusal
-    return refusal
+    return [p for p in known if _is_below(folder, p.path) or _is_below(p.path, folder)]
+
+
+async def _frozen(db: Database, place: Place, folder: str, why: str | None) -> list[Frozen]:
+    if why is None or _is_accepted(place):
+        return []
+    await _freeze(db, place, why, counted=False)
+    return [Frozen(place.path, why, holds=_is_below(folder, place.path))]
+
+
+async def _count_below(db: Database, place: Place, folder: str) -> tuple[int, int]:
+    """How many of a place's files below a folder are gone, of how many believed there."""
+    gone = there = after = 0
+    while True:
+        async with db.transaction() as session:
+            files = await rows.files_below(session, place.place_id, folder, after, AT_ONCE)
+        if not files:
+            return gone, there
+        after = files[-1].photo_id
+        believed = [file.path for file in files if not file.missing]
+        there += len(believed)
+        gone += (await asyncio.to_thread(disk.state_of_files, believed)).count("gone")
 
 
 async def count_anew(session: AsyncSession, folder: str) -> None:
@@ -129,7 +182,18 @@ async def count_anew(session: AsyncSession, folder: str) -> None:
 # -- one place
 
 
-async def _look_after(db: Database, place: Place) -> dict[str, int]:
+async def _suspected(db: Database) -> set[int]:
+    """The places of which one of some files, chosen at random, is gone."""
+    async with db.transaction() as session:
+        chosen = await rows.sample(session, ROWS_SAMPLED, FILES_SAMPLED)
+    states = {
+        place_id: await asyncio.to_thread(disk.state_of_files, paths)
+        for place_id, paths in chosen.items()
+    }
+    return {place_id for place_id, found in states.items() if "gone" in found}
+
+
+async def _look_after(db: Database, place: Place, suspected: bool) -> dict[str, int]:
     accepted = _is_accepted(place)
     why = await _unwell(db, place)
     if why is not None and not accepted:
@@ -137,6 +201,7 @@ async def _look_after(db: Database, place: Place) -> dict[str, int]:
         return {"frozen": 1}
     async with db.transaction() as session:
         is_due = await rows.is_due(session, place.place_id, _age(place))
+        is_due = is_due or (suspected and place.frozen_at is None)
         if not is_due and place.frozen_at is None:
             await rows.thaw(session, place.place_id, await _device(place), counted=False)
     if not is_due:

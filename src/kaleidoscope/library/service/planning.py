@@ -19,6 +19,7 @@ from kaleidoscope.library.models import MAX_PATH_BYTES
 from kaleidoscope.library.outside.custody import Identity, is_free, look, same_content
 from kaleidoscope.library.queries import custody as rows
 from kaleidoscope.library.queries import files as ledger
+from kaleidoscope.library.queries import kept
 from kaleidoscope.library.queries.custody import First, Plan
 from kaleidoscope.library.rules import companions, dates
 from kaleidoscope.library.rules.custody import folder_of, numbered, stem_length
@@ -112,7 +113,7 @@ async def plan_again(db: Database, photo_ids: Sequence[int]) -> tuple[list[Plan]
     async with db.transaction() as session:
         assets = await rows.filed_assets(session, photo_ids, root)
         ids = [asset.photo_id for asset in assets]
-        sidecars = await rows.companions(session, ids)
+        sidecars = await kept.companions(session, ids)
     homes = {
         asset.leader: to_text(settings.originals / folder_of(settings.originals_template, asset.at))
         for asset in assets
@@ -124,8 +125,7 @@ async def plan_again(db: Database, photo_ids: Sequence[int]) -> tuple[list[Plan]
         moving.setdefault(asset.leader, []).append(kind)
     leaders = {asset.photo_id: asset.leader for asset in assets}
     for one in sidecars:
-        assert one.photo_id is not None and one.target is not None
-        sidecar = _Moving("sidecar", one.photo_id, one.target, one.file_hash)
+        sidecar = _Moving("sidecar", one.photo_id, one.path, one.file_hash)
         moving[leaders[one.photo_id]].append(sidecar)
     left: list[Left] = []
     bundles = []
@@ -156,7 +156,10 @@ def _wishes(files: Sequence[_Moving], folder: bytes) -> tuple[list[_Wish], list[
     wishes, left = [], []
     for name, file in by_name.items():
         identity = look(file.path)
-        if identity is None or same_content([file.path])[file.path] != file.file_hash:
+        content = same_content([file.path])[file.path]
+        # An editor may write to a sidecar; to an original nobody may.
+        expected = content if file.kind == "sidecar" else file.file_hash
+        if identity is None or content is None or content != expected:
             left.append(Left(file.path, "changed", "it is not what the ledger says"))
             continue
         made = Plan(
@@ -166,7 +169,7 @@ def _wishes(files: Sequence[_Moving], folder: bytes) -> tuple[list[_Wish], list[
             source=file.path,
             identity=str(identity),
             size=identity.size,
-            file_hash=file.file_hash,
+            file_hash=content,
             target=None,
             group=group,
             photo_id=file.photo_id,

@@ -29,9 +29,11 @@ from kaleidoscope.library.queries.files import Known
 from kaleidoscope.library.queries.hashes import Hashed
 from kaleidoscope.library.service import planning
 from kaleidoscope.library.service.attempts import message, request
-from kaleidoscope.library.service.custody import alone, resume
+from kaleidoscope.library.service.claim import alone
+from kaleidoscope.library.service.custody import resume
 from kaleidoscope.library.service.hashing import settle
 from kaleidoscope.library.service.history import Happened, note
+from kaleidoscope.library.service.kept import find_kept
 from kaleidoscope.library.service.receiving import Candidate, Received, Work, parcels, read
 from kaleidoscope.library.settings import LibrarySettings
 
@@ -83,6 +85,8 @@ async def rebuild(
     for portion in _portions(found):
         await _take(db, work, portion, done, dry_run)
         told(done)
+    if not dry_run:
+        await find_kept(db)
     return done
 
 

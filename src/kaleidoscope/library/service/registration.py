@@ -18,7 +18,7 @@ from kaleidoscope.kernel.paths import is_utf8, to_bytes
 from kaleidoscope.library.ids import PhotoId
 from kaleidoscope.library.models import MAX_PATH_BYTES
 from kaleidoscope.library.outside.files import FileProblem
-from kaleidoscope.library.queries import attempts, hashes, places
+from kaleidoscope.library.queries import attempts, hashes, kept, places
 from kaleidoscope.library.queries import files as rows
 from kaleidoscope.library.queries.files import Known
 from kaleidoscope.library.queries.hashes import Hashed
@@ -84,9 +84,13 @@ async def plan(db: Database, files: Sequence[ScannedFile]) -> Plan:
     """Hash in full what must be: touched files, and files that look like another one.
 
     Files whose path is too long for the ledger's index, and files that are gone or have changed
-    since the scan, are refused.
+    since the scan, are refused. Those that are being filed right now are left out: theirs is
+    another row, which comes with the end of their move.
     """
     by_path = {f.path: f for f in files if len(f.path.encode()) <= MAX_PATH_BYTES}
+    async with db.transaction() as session:
+        for path in await kept.being_filed(session, list(by_path)):
+            del by_path[path]  # custody gives it its row, or takes the file away again
     refused = [_too_long(f) for f in files if len(f.path.encode()) > MAX_PATH_BYTES]
     candidates = list(by_path.values())
     async with db.transaction() as session:

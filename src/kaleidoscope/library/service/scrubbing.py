@@ -22,8 +22,10 @@ from kaleidoscope.library.outside.files import FileProblem, modified_at
 from kaleidoscope.library.queries import copies, places, scrubs
 from kaleidoscope.library.queries.scrubs import Content
 from kaleidoscope.library.schemas import Healed, Photo
+from kaleidoscope.library.service.claim import alone
 from kaleidoscope.library.service.copies import store
 from kaleidoscope.library.service.history import Happened, note
+from kaleidoscope.library.service.kept import scrub_kept
 from kaleidoscope.library.service.ledger import get, get_many
 from kaleidoscope.library.settings import LibrarySettings
 
@@ -31,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 AT_ONCE = 50
 ROUND = timedelta(seconds=60)
+KEPT_SHARE = 0.25  # of what is read: what is kept beside the originals
 
 
 async def scrub(db: Database) -> dict[str, int]:
@@ -46,9 +49,13 @@ async def scrub_some(
     budget: float | None = None,
     progress: Callable[[int, int, str], None] = lambda files, size, path: None,
 ) -> dict[str, int]:
-    """Read through originals that were not within `age`, up to so many bytes; None: all."""
-    done = {"read": 0, "damaged": 0}
+    """Read through originals that were not within `age`, and what is kept beside them, up to so
+    many bytes; None: all."""
     left = float("inf") if budget is None else budget
+    # A part of each round is theirs, so that a large library does not keep them from their turn.
+    beside = await scrub_kept(db, age, left * KEPT_SHARE, progress)
+    left -= beside["bytes"]
+    done = {"read": beside["read"], "damaged": beside["damaged"]}
     seen: set[int] = set()
     while left > 0:
         async with db.transaction() as session:
@@ -68,7 +75,9 @@ async def scrub_some(
         read = [event.photo_id for event in events if event.outcome != "skipped"]
         async with db.transaction() as session:
             await scrubs.note_read(session, portion[: len(events)])
-            await note(session, [event for event in events if event.outcome != "skipped"])
+            # That one is whole again every month says `scrubbed_at`; it is told once.
+            told = zip(portion, events, strict=False)
+            await note(session, [e for c, e in told if e.outcome == "failed" or _is_told(c, e)])
         done["read"] += len(read)
         for event in events:
             if event.outcome == "failed":
@@ -111,6 +120,10 @@ def _examine(content: Content) -> Happened:
     )
 
 
+def _is_told(content: Content, event: Happened) -> bool:
+    return event.outcome == "ok" and content.is_news
+
+
 def _is_ours(path: str) -> bool:
     return path.startswith(to_text(load(LibrarySettings).originals) + "/")
 
@@ -120,21 +133,9 @@ async def heal(db: Database, photo_id: int) -> Healed:
 
     The copy is hashed before it takes the file's name; the damaged file is kept beside it.
     """
+    photo = await _to_be_healed(db, photo_id)
     async with db.transaction() as session:
-        photo = await get(session, photo_id)
-        rotten = {content.photo_id for content in await scrubs.damaged(session)}
-        is_frozen = await places.is_frozen(session, photo_id)
-        copy = (
-            None if photo.file_hash is None else await copies.of_content(session, photo.file_hash)
-        )
-    if photo_id not in rotten and photo.missing_since is None:
-        raise Conflict(f"photo {photo_id} is neither damaged nor missing", photo_id=photo_id)
-    if is_frozen:
-        raise Conflict(
-            f"{photo.path} lies in a place that is frozen: is its disk not mounted?",
-            hint="mount it, or say that what is gone is gone: `kaleidoscope places decide`",
-            photo_id=photo_id,
-        )
+        copy = await copies.of_content(session, photo.file_hash or "")
     if copy is None or photo.file_hash is None:
         raise NotFound(
             f"photo {photo_id} has no copy in the backup",
@@ -143,18 +144,62 @@ async def heal(db: Database, photo_id: int) -> Healed:
         )
     place = await asyncio.to_thread(store)
     try:
-        aside = await asyncio.to_thread(
-            disk.swap_in, place, copy.location, photo.path, photo.file_hash, photo.modified_at
+        # Brought beside it first: nobody has to wait for a large file from far away.
+        draft = await asyncio.to_thread(
+            disk.bring, place, copy.location, photo.path, photo.file_hash, photo.modified_at
         )
     except FileProblem as problem:
         raise Unavailable(f"{photo.path}: {problem}", photo_id=photo_id) from problem
-    async with db.transaction() as session:
-        await scrubs.set_healed(session, photo_id)
-        events = [Happened(photo_id, "healed", detail={"kept_aside": aside})]
-        if photo.missing_since is not None:
-            events.append(Happened(photo_id, "found-again"))
-        await note(session, events)
+    try:
+        async with alone(db):  # nothing is filed elsewhere meanwhile
+            now = await _to_be_healed(db, photo_id)
+            if (now.path, now.file_hash) != (photo.path, photo.file_hash):
+                raise Conflict(
+                    f"photo {photo_id} was filed elsewhere meanwhile: {now.path}",
+                    hint="heal it again",
+                    photo_id=photo_id,
+                )
+            aside = await _swap_in(draft, photo)
+            async with db.transaction() as session:
+                await scrubs.set_healed(session, photo_id)
+                events = [Happened(photo_id, "healed", detail={"kept_aside": aside})]
+                if photo.missing_since is not None:
+                    events.append(Happened(photo_id, "found-again"))
+                await note(session, events)
+    finally:
+        await asyncio.to_thread(draft.unlink, missing_ok=True)
     return Healed(photo_id=photo.photo_id, path=photo.path, kept_aside=aside)
+
+
+async def _to_be_healed(db: Database, photo_id: int) -> Photo:
+    """A photo that is damaged or missing, in a place that is well; raises `Conflict`."""
+    async with db.transaction() as session:
+        photo = await get(session, photo_id)
+        rotten = {content.photo_id for content in await scrubs.damaged(session)}
+        is_frozen = await places.is_frozen(session, photo_id)
+    if photo_id not in rotten and photo.missing_since is None:
+        raise Conflict(f"photo {photo_id} is neither damaged nor missing", photo_id=photo_id)
+    if is_frozen:
+        raise Conflict(
+            f"{photo.path} lies in a place that is frozen: is its disk not mounted?",
+            hint="mount it, or say that what is gone is gone: `kaleidoscope places decide`",
+            photo_id=photo_id,
+        )
+    return photo
+
+
+async def _swap_in(draft: Path, photo: Photo) -> str | None:
+    """Put it in place; what has come right by itself is left alone."""
+    try:
+        if await asyncio.to_thread(disk.content_hash, photo.path) == photo.file_hash:
+            return None
+    except OSError:  # gone, or not to be read: that is why
+        pass
+    try:
+        return await asyncio.to_thread(disk.swap_in, draft, photo.path)
+    except OSError as error:
+        cause = f"{photo.path}: it cannot be written: {error.strerror or error}"
+        raise Unavailable(cause, photo_id=photo.photo_id) from error
 
 
 async def count_damaged(session: AsyncSession) -> int:

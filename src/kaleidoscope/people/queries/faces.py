@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -33,20 +33,24 @@ class StoredFace:
         return self.confirmed_by == PERSON or bool(self.refused)
 
 
-async def stored_faces(session: AsyncSession, photo_id: int) -> list[StoredFace]:
-    """The faces of a photo with the persons they are known not to be."""
+async def stored_faces(
+    session: AsyncSession, photo_ids: Collection[int]
+) -> dict[int, list[StoredFace]]:
+    """The faces of each photo with the persons they are known not to be."""
     rows = await session.execute(
         sql(
-            "SELECT f.id, f.person_id, f.bbox, f.confirmed_by,"
+            "SELECT f.photo_id, f.id, f.person_id, f.bbox, f.confirmed_by,"
             " array(SELECT coalesce(p.merged_into, p.id) FROM face_rejections r"
             "   JOIN persons p ON p.id = r.person_id WHERE r.face_id = f.id) AS refused"
-            " FROM faces f WHERE f.photo_id = :photo ORDER BY f.id"
+            " FROM faces f WHERE f.photo_id = ANY(:photos) ORDER BY f.id"
         ),
-        {"photo": photo_id},
+        {"photos": list(photo_ids)},
     )
-    return [
-        StoredFace(r.id, r.person_id, r.bbox, r.confirmed_by, frozenset(r.refused)) for r in rows
-    ]
+    found: dict[int, list[StoredFace]] = {photo_id: [] for photo_id in photo_ids}
+    for r in rows:
+        face = StoredFace(r.id, r.person_id, r.bbox, r.confirmed_by, frozenset(r.refused))
+        found[r.photo_id].append(face)
+    return found
 
 
 async def delete_faces(session: AsyncSession, face_ids: Collection[int]) -> None:
@@ -59,6 +63,9 @@ class NewFace:
     """A face to write; `id` is given when it replaces what the machine knew of a stored one."""
 
     id: int | None
+    photo_id: int
+    attempt_id: UUID
+    model_version: str | None
     person_id: int | None
     bbox: list[float]
     landmarks: list[float] | None
@@ -68,18 +75,11 @@ class NewFace:
     quality: float | None
     measures: dict[str, Any] | None
     vector: NDArray[np.float32]
+    copy_of: int | None = None
 
 
-async def write_faces(
-    session: AsyncSession,
-    photo_id: int,
-    faces: Sequence[NewFace],
-    *,
-    pack: str,
-    model_version: str | None,
-    attempt_id: UUID,
-) -> list[tuple[int, int]]:
-    """Insert or replace faces and their vectors; (face id, vector id) of each, in order.
+async def write_faces(session: AsyncSession, faces: Sequence[NewFace], *, pack: str) -> list[int]:
+    """Insert or replace faces and their vectors; the vector id of each, in order.
 
     A stored face keeps its id, and a person's word on it.
     """
@@ -99,13 +99,15 @@ async def write_faces(
         sql(
             "INSERT INTO faces (id, photo_id, person_id, status, bbox, landmarks,"
             "   suggested_person_id, similarity, confidence, quality, measures, model_version,"
-            "   attempt_id)"
-            " SELECT id, :photo, person_id, CASE WHEN person_id IS NULL THEN 'open' ELSE 'assigned'"
-            "   END, bbox, landmarks, suggested_person_id, similarity, confidence, quality,"
-            "   measures, :model_version, :attempt"
-            " FROM jsonb_to_recordset(CAST(:faces AS jsonb)) AS u (id bigint, person_id bigint,"
-            "   bbox real[], landmarks real[], suggested_person_id bigint, similarity real,"
-            "   confidence real, quality real, measures jsonb)"
+            "   attempt_id, copy_of)"
+            " SELECT id, photo_id, person_id,"
+            "   CASE WHEN person_id IS NULL THEN 'open' ELSE 'assigned' END, bbox, landmarks,"
+            "   suggested_person_id, similarity, confidence, quality,"
+            "   measures, model_version, attempt_id, copy_of"
+            " FROM jsonb_to_recordset(CAST(:faces AS jsonb)) AS u (id bigint, photo_id bigint,"
+            "   attempt_id uuid, model_version text, person_id bigint, bbox real[],"
+            "   landmarks real[], suggested_person_id bigint, similarity real,"
+            "   confidence real, quality real, measures jsonb, copy_of bigint)"
             " ON CONFLICT (id) DO UPDATE SET person_id = excluded.person_id,"
             "   status = excluded.status, bbox = excluded.bbox, landmarks = excluded.landmarks,"
             "   suggested_person_id = excluded.suggested_person_id,"
@@ -114,13 +116,13 @@ async def write_faces(
             "   model_version = excluded.model_version, attempt_id = excluded.attempt_id"
         ),
         {
-            "photo": photo_id,
-            "model_version": model_version,
-            "attempt": attempt_id,
             "faces": json.dumps(
                 [
                     {
                         "id": face_id,
+                        "photo_id": f.photo_id,
+                        "attempt_id": str(f.attempt_id),
+                        "model_version": f.model_version,
                         "person_id": f.person_id,
                         "bbox": f.bbox,
                         "landmarks": f.landmarks,
@@ -129,6 +131,7 @@ async def write_faces(
                         "confidence": f.confidence,
                         "quality": f.quality,
                         "measures": f.measures,
+                        "copy_of": f.copy_of,
                     }
                     for face_id, f in zip(face_ids, faces, strict=True)
                 ]
@@ -138,34 +141,36 @@ async def write_faces(
     rows = await session.execute(
         sql(
             "INSERT INTO face_vectors (face_id, pack, model_version, embedding)"
-            " SELECT face_id, :pack, :model_version, v::vector"
-            " FROM unnest(CAST(:ids AS bigint[]), CAST(:vectors AS text[])) AS u (face_id, v)"
+            " SELECT face_id, :pack, version, v::vector"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:versions AS text[]),"
+            "   CAST(:vectors AS text[])) AS u (face_id, version, v)"
             " ON CONFLICT (face_id, pack) DO UPDATE SET embedding = excluded.embedding,"
             "   model_version = excluded.model_version, created_at = now()"
             " RETURNING face_id, id"
         ),
         {
             "pack": pack,
-            "model_version": model_version,
+            "versions": [f.model_version for f in faces],
             "ids": face_ids,
             "vectors": [to_sql(f.vector) for f in faces],
         },
     )
     vector_ids = {row.face_id: row.id for row in rows}
-    return [(face_id, vector_ids[face_id]) for face_id in face_ids]
+    return [vector_ids[face_id] for face_id in face_ids]
 
 
 async def add_photo_persons(
-    session: AsyncSession, photo_id: int, person_ids: Collection[int]
+    session: AsyncSession, person_ids: Mapping[int, Collection[int]]
 ) -> None:
-    """Enter the persons of a photo that had none."""
-    if person_ids:
+    """Enter the persons of photos that had none."""
+    pairs = [(photo, person) for photo, ids in person_ids.items() for person in ids]
+    if pairs:
         await session.execute(
             sql(
                 "INSERT INTO photo_persons (photo_id, person_id)"
-                " SELECT :photo, unnest(CAST(:persons AS bigint[]))"
+                " SELECT * FROM unnest(CAST(:photos AS bigint[]), CAST(:persons AS bigint[]))"
             ),
-            {"photo": photo_id, "persons": list(person_ids)},
+            {"photos": [p for p, _ in pairs], "persons": [p for _, p in pairs]},
         )
 
 

@@ -13,6 +13,8 @@ from kaleidoscope.kernel.db import sql
 from kaleidoscope.people.queries.search import to_sql
 
 CHANGED = "version = (pg_current_xact_id()::text)::bigint"
+# A picture counts once: copies of it add nothing to who is in it.
+COUNTED = "NOT EXISTS (SELECT FROM faces o WHERE o.id = f.copy_of AND o.person_id = f.person_id)"
 
 
 async def found_persons(
@@ -88,18 +90,24 @@ async def add_to_persons(session: AsyncSession, pack: str, joining: Sequence[Joi
     )
 
 
+async def hold_persons(session: AsyncSession, person_ids: Collection[int]) -> None:
+    """Lock the persons, in the order of ids, as everybody who changes several does."""
+    await session.execute(
+        sql("SELECT FROM persons WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE"),
+        {"ids": sorted(person_ids)},
+    )
+
+
 async def recount_persons(session: AsyncSession, person_ids: Collection[int]) -> None:
     """Make the persons' vectors and representative anew from their faces."""
+    await hold_persons(session, person_ids)
     ids = {"ids": sorted(person_ids)}
-    await session.execute(
-        sql("SELECT FROM persons WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE"), ids
-    )
     # Statements of their own: what others committed while the rows were waited for counts too.
     await session.execute(
         sql(
             "DELETE FROM person_vectors x WHERE person_id = ANY(:ids) AND NOT EXISTS"
             " (SELECT FROM faces f JOIN face_vectors v ON v.face_id = f.id"
-            "  WHERE f.person_id = x.person_id AND v.pack = x.pack)"
+            f"  WHERE f.person_id = x.person_id AND v.pack = x.pack AND {COUNTED})"
         ),
         ids,
     )
@@ -107,8 +115,8 @@ async def recount_persons(session: AsyncSession, person_ids: Collection[int]) ->
         sql(
             "INSERT INTO person_vectors (person_id, pack, count, sum, mean)"
             " SELECT f.person_id, v.pack, count(*), sum(v.embedding), avg(v.embedding)"
-            " FROM faces f JOIN face_vectors v ON v.face_id = f.id"
-            " WHERE f.person_id = ANY(:ids) GROUP BY 1, 2 ORDER BY 1, 2"
+            f" FROM faces f JOIN face_vectors v ON v.face_id = f.id WHERE {COUNTED}"
+            " AND f.person_id = ANY(:ids) GROUP BY 1, 2 ORDER BY 1, 2"
             " ON CONFLICT (person_id, pack) DO UPDATE SET count = excluded.count,"
             "   sum = excluded.sum, mean = excluded.mean"
         ),

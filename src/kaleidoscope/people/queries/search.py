@@ -20,7 +20,7 @@ from kaleidoscope.people.rules.matching import Vectors
 GRAPH_BYTES = 600  # of the search graph beside a vector
 MOST_MEMORY = 4 * 1024 * 1024  # kilobytes that building an index may take
 MEAN = ("id", "count")
-FACE = ("id", "person", "photo", "quality", "confirmed")
+FACE = ("id", "person", "photo", "quality", "confirmed", "copy_of")
 COPY_HEAD, COPY_TAIL = 19, -2  # signature, flags and extension length; the closing mark
 
 
@@ -131,6 +131,20 @@ async def near_faces(
     return _per_vector(len(vectors), rows.all())
 
 
+async def totals(
+    session: AsyncSession, pack: str, person_ids: Sequence[int]
+) -> dict[int, tuple[int, NDArray[np.float32]]]:
+    """Number and sum of the vectors of these persons' faces."""
+    rows = await session.execute(
+        sql(
+            "SELECT person_id, count, sum::text FROM person_vectors"
+            " WHERE pack = :pack AND person_id = ANY(:ids)"
+        ),
+        {"pack": pack, "ids": list(person_ids)},
+    )
+    return {person: (count, from_sql(total)) for person, count, total in rows}
+
+
 async def similar_to(
     session: AsyncSession, pack: str, pairs: Sequence[tuple[int, NDArray[np.float32]]]
 ) -> list[tuple[int, float] | None]:
@@ -230,13 +244,16 @@ async def read_faces(
         dimension,
         "SELECT f.id, coalesce(f.person_id, 0), f.photo_id,"
         " (1000 * coalesce(f.quality, 1))::bigint, (f.confirmed_by = 'person')::int::bigint,"
-        " e.embedding FROM faces f JOIN face_vectors e ON e.face_id = f.id AND e.pack = %s"
+        " coalesce(f.copy_of, 0), e.embedding"
+        " FROM faces f JOIN face_vectors e ON e.face_id = f.id AND e.pack = %s"
         " WHERE (f.status = 'open' OR %s::bigint[] IS NULL OR f.person_id = ANY(%s))"
         " AND vector_dims(e.embedding) = %s ORDER BY f.id",
         [pack, person_ids, person_ids, dimension],
     )
-    ids, persons, photos, qualities, confirmed = (rows[name].astype(np.int64) for name in FACE)
-    return Faces(ids, persons, photos, qualities / 1000, confirmed == 1, _vectors(rows))
+    ids, persons, photos, qualities, confirmed, copies = (
+        rows[name].astype(np.int64) for name in FACE
+    )
+    return Faces(ids, persons, photos, qualities / 1000, confirmed == 1, copies, _vectors(rows))
 
 
 async def _copied(

@@ -28,7 +28,7 @@ LARGEST = 500  # faces that are compared with each other at once
 @dataclass(frozen=True)
 class Faces:
     """Faces in rows: ids, persons (`NOBODY`: open), photos, qualities, whether a person confirmed
-    them, and vectors.
+    them, the faces that they are copies of (0: of none), and vectors.
     """
 
     ids: Indices
@@ -36,6 +36,7 @@ class Faces:
     photos: Indices
     qualities: Numbers
     confirmed: Flags
+    copies: Indices
     vectors: Vectors
 
 
@@ -95,7 +96,7 @@ def regroup(faces: Faces, whole: Whole, said: Said, limits: Limits) -> list[Regr
 
     Only what concerns the persons taken apart (those of `faces`) and open faces is looked at.
     """
-    atoms = _Atoms(faces, whole, said, limits)
+    atoms = _Atoms(_legible(faces, limits.legible), whole, said, limits)
     company = len(whole.ids) > 0
     groups = np.arange(len(atoms.counts))
     for rule in (
@@ -104,6 +105,20 @@ def regroup(faces: Faces, whole: Whole, said: Said, limits: Limits) -> list[Regr
     ):
         groups = atoms.grown(groups, rule, only_fresh=company)
     return _Identities(atoms, groups, said, limits).moves()
+
+
+def _legible(faces: Faces, least: float) -> Faces:
+    """Without the open faces that are too poor to be anybody."""
+    rows = (faces.persons != NOBODY) | (faces.qualities >= least)
+    return Faces(
+        faces.ids[rows],
+        faces.persons[rows],
+        faces.photos[rows],
+        faces.qualities[rows],
+        faces.confirmed[rows],
+        faces.copies[rows],
+        faces.vectors[rows],
+    )
 
 
 class _Atoms:
@@ -115,11 +130,13 @@ class _Atoms:
         pinned = (faces.confirmed | held) & (faces.persons != NOBODY)
         self.pinned = pinned
         foes = _in_one_photo(faces, limits.same)
-        self.of = _pieces(faces, pinned, foes, limits.join)  # the piece that each face is in
+        original = _originals(faces, pinned)
+        self.counted = original == np.arange(len(original))  # a copy counts for nothing
+        self.of = _pieces(faces, pinned, foes, limits.join, original)  # the piece of each face
         pieces = int(self.of.max()) + 1 if len(self.of) else 0
-        counts = np.bincount(self.of, minlength=pieces).astype(np.float64)
+        counts = np.bincount(self.of[self.counted], minlength=pieces).astype(np.float64)
         sums = np.zeros((pieces, faces.vectors.shape[1]))
-        np.add.at(sums, self.of, faces.vectors.astype(np.float64))
+        np.add.at(sums, self.of[self.counted], faces.vectors[self.counted].astype(np.float64))
         self.counts = np.concatenate([counts, whole.counts.astype(np.float64)])
         self.sums = np.concatenate([sums, whole.means * whole.counts[:, None].astype(np.float64)])
         self.fresh = np.arange(len(self.counts)) < pieces
@@ -220,9 +237,26 @@ def _in_one_photo(faces: Faces, same: float) -> Indices:
     return np.concatenate(pairs) if pairs else np.zeros((0, 2), np.int64)
 
 
-def _pieces(faces: Faces, pinned: Flags, foes: Indices, join: float) -> Indices:
-    """For each face the number of its piece: what of a person holds together at `join`."""
+def _originals(faces: Faces, pinned: Flags) -> Indices:
+    """For each face its row, or that of the face it is a copy of, if both are the same person's
+    and nobody spoke of the copy.
+    """
+    rows = np.arange(len(faces.ids))
+    order = np.argsort(faces.ids)
+    place = np.searchsorted(faces.ids, faces.copies, sorter=order)
+    found = order[np.minimum(place, len(rows) - 1)] if len(rows) else rows
+    follows = (faces.copies != 0) & (faces.ids[found] == faces.copies) & ~pinned
+    follows &= (faces.persons[found] == faces.persons) & (faces.persons != NOBODY)
+    follows &= faces.copies[found] == 0
+    return np.where(follows, found, rows)
+
+
+def _pieces(faces: Faces, pinned: Flags, foes: Indices, join: float, original: Indices) -> Indices:
+    """For each face the number of its piece: what of a person holds together at `join`, and the
+    copies of it.
+    """
     piece = np.arange(len(faces.ids))
+    counted = original == piece
     foe_of: dict[int, list[int]] = defaultdict(list)
     for a, b in foes.tolist():
         if faces.persons[a] == faces.persons[b]:
@@ -231,7 +265,7 @@ def _pieces(faces: Faces, pinned: Flags, foes: Indices, join: float) -> Indices:
         person = int(faces.persons[rows[0]])
         if person == NOBODY or len(rows) == 1:
             continue
-        fixed, free = rows[pinned[rows]], rows[~pinned[rows]]
+        fixed, free = rows[pinned[rows]], rows[~pinned[rows] & counted[rows]]
         piece[fixed] = fixed[0] if len(fixed) else 0
         apart = np.array(foe_of.get(person, ()), np.int64).reshape(-1, 2)
         if len(free) > CROWD:
@@ -239,7 +273,7 @@ def _pieces(faces: Faces, pinned: Flags, foes: Indices, join: float) -> Indices:
             piece[free[core]] = free[core][0] if core.any() else 0
             free = free[~core]
         piece[free] = _held_together(faces.vectors, free, apart, join)
-    return np.unique(piece, return_inverse=True)[1].astype(np.int64)
+    return np.unique(piece[original], return_inverse=True)[1].astype(np.int64)
 
 
 def _core(vectors: Vectors, may: Flags, join: float) -> Flags:
@@ -402,10 +436,10 @@ class _Identities:
 
     def _similarity(self, row: int, group: int) -> float | None:
         """The average similarity of a face to the other faces of its group."""
-        vector = self.atoms.faces.vectors[row].astype(np.float64)
-        total = self.totals[group] - vector
-        others = sum(self.shares[group].values()) - 1
-        return float(total @ vector) / others if others else None
+        vector, total = self.atoms.faces.vectors[row].astype(np.float64), self.totals[group]
+        members, own = self.members[group], bool(self.atoms.counted[row])
+        others = float(self.atoms.counts[members].sum()) - own
+        return float((total - own * vector) @ vector) / others if others else None
 
     @cached_property
     def sizes(self) -> Mapping[int, int]:

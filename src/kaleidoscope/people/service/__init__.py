@@ -15,7 +15,7 @@ from kaleidoscope.people.service.changes import (
     undo_round,
 )
 from kaleidoscope.people.service.classify import classify
-from kaleidoscope.people.service.delivery import deliver
+from kaleidoscope.people.service.delivery import deliver, deliver_all
 from kaleidoscope.people.service.dump import gzipped
 from kaleidoscope.people.service.dump import stream as dump
 from kaleidoscope.people.service.healing import Consolidated
@@ -51,6 +51,7 @@ __all__ = [
     "confirm",
     "counts",
     "deliver",
+    "deliver_all",
     "dump",
     "export",
     "export_names",

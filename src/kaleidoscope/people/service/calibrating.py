@@ -50,7 +50,7 @@ class Calibrated:
 async def confirmed(session: AsyncSession, pack: Pack) -> tuple[Vectors, Integers]:
     """The faces that people confirmed, and whose they are."""
     faces = await search.read_faces(session, pack.name, pack.dimension, None)
-    known = faces.confirmed & (faces.persons != 0)
+    known = faces.confirmed & (faces.persons != 0) & (faces.copies == 0)
     return faces.vectors[known], faces.persons[known]
 
 

@@ -10,7 +10,7 @@ from kaleidoscope.library import service as library
 from kaleidoscope.library.schemas import Photo
 from kaleidoscope.ml.client import MlClient
 from kaleidoscope.ml.schemas import Analysis
-from kaleidoscope.people.rules.matching import Sight
+from kaleidoscope.people.rules.matching import Sight, Sitting
 from kaleidoscope.people.schemas import (
     Callback,
     CallbackMeta,
@@ -95,10 +95,9 @@ async def _matched(db: Database, seen: Analysis) -> Classified:
     pack = matching.find_pack(seen.pack)
     detections = _detections(seen)
     vectors = unit_vectors(detections, pack)
-    sights = [Sight() for _ in detections]
+    sitting = Sitting([Sight() for _ in detections], vectors, [None] * len(detections))
     async with db.transaction() as session:
-        match = await matching.match(session, pack, vectors, sights, [None] * len(sights))
-    verdicts = match.verdicts
+        (verdicts,) = await matching.match_all(session, pack, [sitting], may_found=False)
     known = {v.person_id for v in verdicts if v.person_id is not None}
     return Classified(
         photo_id=None,

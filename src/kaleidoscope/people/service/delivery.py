@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import numpy as np
@@ -12,12 +13,15 @@ from kaleidoscope.kernel.errors import Conflict, Invalid
 from kaleidoscope.library import service as library
 from kaleidoscope.ml.catalog import Pack
 from kaleidoscope.people.queries import faces as face_rows
-from kaleidoscope.people.queries import locks, persons, search
+from kaleidoscope.people.queries import locks, persons, pictures
 from kaleidoscope.people.queries.faces import NewFace, StoredFace
 from kaleidoscope.people.queries.persons import Joining
+from kaleidoscope.people.queries.pictures import Picture
 from kaleidoscope.people.rules.changes import PERSON
+from kaleidoscope.people.rules.copies import Known, originals
 from kaleidoscope.people.rules.matching import (
     Sight,
+    Sitting,
     Vector,
     Vectors,
     Verdict,
@@ -41,44 +45,76 @@ async def deliver(session: AsyncSession, callback: Callback) -> CallbackAnswer:
     Raises `NotFound` for an unknown photo, `Invalid` for a payload that contradicts itself, the
     ledger or the pack, `Conflict` for an attempt that another has superseded.
     """
-    attempt_id = _attempt(callback)
+    return (await deliver_all(session, [callback]))[0]
+
+
+async def deliver_all(session: AsyncSession, callbacks: Sequence[Callback]) -> list[CallbackAnswer]:
+    """The same for photos, as if one were delivered after the other; what one raises, all do."""
+    tried = {callback.photo_id: _attempt(callback) for callback in callbacks}
+    if len(tried) < len(callbacks):
+        raise Invalid("a photo is delivered twice at once: one delivery after the other, please")
     await locks.lock_identity(session, alone=False)
-    photo = await library.lock(session, callback.photo_id)
-    answered = await library.attempt_result(session, attempt_id)
-    if answered is not None:
-        return CallbackAnswer.model_validate(answered)
-    if photo.path != callback.path:
-        raise Invalid(
-            f"photo {callback.photo_id} is {photo.path}, not {callback.path}",
-            photo_id=callback.photo_id,
-        )
-    if callback.status == "FAILED":
-        await _fail(session, callback, attempt_id)
-        return CallbackAnswer()
-    pack = matching.find_pack(callback.meta.pack)
-    vectors = unit_vectors(callback.detections, pack)
-    person_ids, created = await _recognise(session, callback, pack, vectors, attempt_id)
-    answer = CallbackAnswer(created_person_ids=created)
-    accepted = await library.finish(
+    photos = await library.lock_all(session, list(tried))
+    answered = await library.attempt_results(session, list(tried.values()))
+    fresh = [c for c in callbacks if tried[c.photo_id] not in answered]
+    for callback in fresh:
+        if photos[callback.photo_id].path != callback.path:
+            raise Invalid(
+                f"photo {callback.photo_id} is {photos[callback.photo_id].path},"
+                f" not {callback.path}",
+                photo_id=callback.photo_id,
+            )
+    answers = {c.photo_id: CallbackAnswer() for c in callbacks}
+    for photo_id, attempt_id in tried.items():
+        if attempt_id in answered:
+            answers[photo_id] = CallbackAnswer.model_validate(answered[attempt_id])
+    by_pack: dict[str | None, list[Callback]] = {}
+    for callback in fresh:
+        if callback.status == "FAILED":
+            await _fail(session, callback, tried[callback.photo_id])
+        else:
+            by_pack.setdefault(callback.meta.pack, []).append(callback)
+    for pack, seen in by_pack.items():
+        answers |= await _record(session, matching.find_pack(pack), seen, tried)
+    return [answers[callback.photo_id] for callback in callbacks]
+
+
+async def _record(
+    session: AsyncSession, pack: Pack, callbacks: Sequence[Callback], tried: Mapping[int, UUID]
+) -> dict[int, CallbackAnswer]:
+    """Recognise the faces of photos, and end their attempts."""
+    vectors = [unit_vectors(callback.detections, pack) for callback in callbacks]
+    recognised = await _recognise(session, callbacks, pack, vectors, tried)
+    answers = {
+        photo_id: CallbackAnswer(created_person_ids=created)
+        for photo_id, (_, created) in recognised.items()
+    }
+    accepted = await library.finish_all(
         session,
-        callback.photo_id,
-        attempt_id,
-        person_ids=person_ids,
-        created_person_ids=created,
-        faces=len(callback.detections),
-        width=callback.meta.width,
-        height=callback.meta.height,
-        mime_type=callback.meta.mime_type,
-        model_version=callback.meta.model_version,
-        duration_ms=callback.meta.duration_ms,
-        result=answer.model_dump(),
+        [
+            library.Finding(
+                callback.photo_id,
+                tried[callback.photo_id],
+                person_ids=recognised[callback.photo_id][0],
+                created_person_ids=recognised[callback.photo_id][1],
+                faces=len(callback.detections),
+                width=callback.meta.width,
+                height=callback.meta.height,
+                mime_type=callback.meta.mime_type,
+                model_version=callback.meta.model_version,
+                duration_ms=callback.meta.duration_ms,
+                result=answers[callback.photo_id].model_dump(),
+            )
+            for callback in callbacks
+        ],
     )
-    if not accepted:
-        raise Conflict(
-            f"attempt {attempt_id} of photo {callback.photo_id} has been superseded",
-            photo_id=callback.photo_id,
-        )
-    return answer
+    for photo_id, counts in accepted.items():
+        if not counts:
+            raise Conflict(
+                f"attempt {tried[photo_id]} of photo {photo_id} has been superseded",
+                photo_id=photo_id,
+            )
+    return answers
 
 
 def _attempt(callback: Callback) -> UUID:
@@ -119,64 +155,138 @@ def unit_vectors(detections: Sequence[Detection], pack: Pack) -> Vectors:
 
 
 async def _recognise(
-    session: AsyncSession, callback: Callback, pack: Pack, vectors: Vectors, attempt_id: UUID
-) -> tuple[list[int], list[int]]:
-    """Decide whose the faces are and write them: the photo's persons, and those founded."""
-    stored = await face_rows.stored_faces(session, callback.photo_id)
-    before = _before(callback.detections, stored)
-    names = _suggested_names(callback)
-    suggested = [_suggested_id(d) for d in callback.detections]
-    verdicts = await _decide(
-        session, pack, vectors, _sights(callback.detections, before, stored), suggested
-    )
-    founders = _founders(callback.detections, verdicts, names)
-    created = await persons.found_persons(session, founders) if founders else []
-    new = [
-        _new_face(detection, vector, was, verdict, created, suggestion)
-        for detection, vector, was, verdict, suggestion in zip(
-            callback.detections, vectors, before, verdicts, suggested, strict=True
+    session: AsyncSession,
+    callbacks: Sequence[Callback],
+    pack: Pack,
+    vectors: Sequence[Vectors],
+    tried: Mapping[int, UUID],
+) -> dict[int, tuple[list[int], list[int]]]:
+    """Decide whose the faces are and write them: each photo's persons, and those it founded."""
+    stored = await face_rows.stored_faces(session, [c.photo_id for c in callbacks])
+    befores = [_before(c.detections, stored[c.photo_id]) for c in callbacks]
+    names = [_suggested_names(callback) for callback in callbacks]
+    sittings = [
+        Sitting(
+            _sights(callback.detections, before, stored[callback.photo_id]),
+            own,
+            [_suggested_id(d) for d in callback.detections],
         )
+        for callback, before, own in zip(callbacks, befores, vectors, strict=True)
     ]
-    gone = [s for s in stored if s not in before and not s.spoken_of]
-    if gone:
-        await face_rows.delete_faces(session, [s.id for s in gone])
-    written = await face_rows.write_faces(
-        session,
-        callback.photo_id,
-        new,
-        pack=pack.name,
-        model_version=callback.meta.model_version,
-        attempt_id=attempt_id,
-    )
-    if stored:
-        touched = {f.person_id for f in new} | {s.person_id for s in stored}
-        await persons.recount_persons(session, {p for p in touched if p is not None})
-        shown = await face_rows.write_photo_persons(session, [callback.photo_id])
-        person_ids = shown[callback.photo_id]
-    else:
-        vector_ids = [vector_id for _, vector_id in written]
-        await persons.add_to_persons(session, pack.name, _joinings(new, vector_ids))
-        person_ids = sorted({f.person_id for f in new if f.person_id is not None})
-        await face_rows.add_photo_persons(session, callback.photo_id, person_ids)
-    return person_ids, created
+    copied = await _copied(session, pack, callbacks, sittings)
+    sittings = [_with(sitting, same) for sitting, same in zip(sittings, copied, strict=True)]
+    verdicts = await matching.match_all(session, pack, sittings, may_found=True)
+    founders = _founders(callbacks, verdicts, names)
+    found_ids = await persons.found_persons(session, [f.name for f in founders]) if founders else []
+    new = {
+        callback.photo_id: [
+            _new_face(callback, tried, found_ids, *face)
+            for face in zip(
+                callback.detections,
+                sitting.vectors,
+                before,
+                decided,
+                sitting.suggested,
+                originals,
+                strict=True,
+            )
+        ]
+        for callback, sitting, before, decided, originals in zip(
+            callbacks, sittings, befores, verdicts, copied, strict=True
+        )
+    }
+    shown = await _write(session, pack, new, stored, befores)
+    return {
+        callback.photo_id: (
+            shown[callback.photo_id],
+            [
+                person_id
+                for person_id, founder in zip(found_ids, founders, strict=True)
+                if founder.photo_id == callback.photo_id
+            ],
+        )
+        for callback in callbacks
+    }
 
 
-async def _decide(
+async def _copied(
     session: AsyncSession,
     pack: Pack,
-    vectors: Vectors,
-    sights: Sequence[Sight],
-    suggested: Sequence[int | None],
-) -> list[Verdict]:
-    """Match against the library; before anybody is founded, again against those founded since."""
-    match = await matching.match(session, pack, vectors, sights, suggested)
-    if all(v.founds is None for v in match.verdicts):
-        return match.verdicts
-    await locks.lock_founding(session)
-    newer = await search.near_exact(
-        session, pack.name, vectors, match.limits.join, after=match.library.last_id
+    callbacks: Sequence[Callback],
+    sittings: Sequence[Sitting],
+) -> list[Sequence[Known | None]]:
+    """For each face the same one in a picture of which its photo is a copy; and remember how the
+    photos look. A face that was known before is no copy now.
+    """
+    looks = {c.photo_id: look for c in callbacks if (look := _picture(c)) is not None}
+    if not looks:
+        return [[None] * len(sitting.sights) for sitting in sittings]
+    alike = await pictures.faces_alike(session, pack.name, list(looks.values()))
+    await pictures.remember(session, list(looks.values()))
+    least = matching.limits(pack, persons=0).merge
+    found: list[Sequence[Known | None]] = []
+    for callback, sitting in zip(callbacks, sittings, strict=True):
+        known = alike.get(callback.photo_id)
+        if not known:
+            found.append([None] * len(sitting.sights))
+            continue
+        look, boxes = looks[callback.photo_id], [d.bbox for d in callback.detections]
+        same = originals(boxes, (look.width, look.height), sitting, known, least)
+        found.append(
+            [
+                original if sight.held is None and sight.fixed is None else None
+                for original, sight in zip(same, sitting.sights, strict=True)
+            ]
+        )
+    return found
+
+
+def _picture(callback: Callback) -> Picture | None:
+    """How the photo looks, where there are faces and somebody looked."""
+    meta = callback.meta
+    if meta.picture_hash is None or meta.width is None or meta.height is None:
+        return None
+    if not callback.detections:
+        return None
+    return Picture(callback.photo_id, meta.picture_hash, meta.width, meta.height)
+
+
+async def _write(
+    session: AsyncSession,
+    pack: Pack,
+    new: Mapping[int, Sequence[NewFace]],
+    stored: Mapping[int, Sequence[StoredFace]],
+    befores: Sequence[Sequence[StoredFace | None]],
+) -> dict[int, list[int]]:
+    """Write the faces of photos; answers each photo's persons."""
+    found_again = {face.id for before in befores for face in before if face is not None}
+    known = [face for faces in stored.values() for face in faces]
+    gone = [face.id for face in known if face.id not in found_again and not face.spoken_of]
+    if gone:
+        await face_rows.delete_faces(session, gone)
+    faces = [face for of_photo in new.values() for face in of_photo]
+    vector_ids = await face_rows.write_faces(session, faces, pack=pack.name)
+    again = [photo_id for photo_id in new if stored[photo_id]]
+    touched = {face.person_id for photo_id in again for face in new[photo_id]}
+    touched |= {face.person_id for face in known}
+    recounted = {person_id for person_id in touched if person_id is not None}
+    joining = _joinings(
+        [(f, v) for f, v in zip(faces, vector_ids, strict=True) if f.person_id not in recounted]
     )
-    return match.with_more(dict(enumerate(newer))).verdicts
+    if recounted:
+        await persons.hold_persons(session, {*recounted, *(j.person_id for j in joining)})
+        await persons.recount_persons(session, recounted)
+    await persons.add_to_persons(session, pack.name, joining)
+    shown = {
+        photo_id: sorted({f.person_id for f in of_photo if f.person_id is not None})
+        for photo_id, of_photo in new.items()
+    }
+    if again:
+        shown |= await face_rows.write_photo_persons(session, again)
+    await face_rows.add_photo_persons(
+        session, {photo: ids for photo, ids in shown.items() if not stored[photo]}
+    )
+    return shown
 
 
 def _before(
@@ -207,6 +317,15 @@ def _sights(
         )
         for detection, was in zip(detections, before, strict=True)
     ]
+
+
+def _with(sitting: Sitting, copied: Sequence[Known | None]) -> Sitting:
+    """The faces with whose they are in the picture of which the photo is a copy."""
+    sights = [
+        replace(sight, copied=original.person_id) if original else sight
+        for sight, original in zip(sitting.sights, copied, strict=True)
+    ]
+    return replace(sitting, sights=sights)
 
 
 def _quality(detection: Detection) -> float:
@@ -240,32 +359,51 @@ def _suggested_names(callback: Callback) -> dict[str, str | None]:
     return names
 
 
+@dataclass(frozen=True)
+class Founder:
+    """A person to found: the photo that does, and the name, if one was suggested."""
+
+    photo_id: int
+    name: str | None
+
+
 def _founders(
-    detections: Sequence[Detection],
-    verdicts: Sequence[Verdict],
-    names: Mapping[str, str | None],
-) -> list[str | None]:
-    """The name, if one was suggested, of each person to found."""
-    founders: dict[int, str | None] = {}
-    for detection, verdict in zip(detections, verdicts, strict=True):
-        if verdict.founds is not None:
+    callbacks: Sequence[Callback],
+    verdicts: Sequence[Sequence[Verdict]],
+    names: Sequence[Mapping[str, str | None]],
+) -> list[Founder]:
+    """The persons to found, in the order of their numbers."""
+    founders: dict[int, Founder] = {}
+    for callback, decided, known in zip(callbacks, verdicts, names, strict=True):
+        for detection, verdict in zip(callback.detections, decided, strict=True):
+            if verdict.founds is None:
+                continue
             temp_id = detection.suggested_person_id
-            name = names[temp_id] if isinstance(temp_id, str) else None
-            founders[verdict.founds] = founders.get(verdict.founds) or name
+            name = known[temp_id] if isinstance(temp_id, str) else None
+            founder = founders.setdefault(verdict.founds, Founder(callback.photo_id, name))
+            if founder.name is None and founder.photo_id == callback.photo_id:
+                founders[verdict.founds] = Founder(callback.photo_id, name)
     return [founders[n] for n in sorted(founders)]
 
 
 def _new_face(
+    callback: Callback,
+    tried: Mapping[int, UUID],
+    founded: Sequence[int],
     detection: Detection,
     vector: Vector,
     was: StoredFace | None,
     verdict: Verdict,
-    created: Sequence[int],
     suggested: int | None,
+    original: Known | None,
 ) -> NewFace:
+    follows = original is not None and verdict.person_id == original.person_id
     return NewFace(
         id=was.id if was else None,
-        person_id=verdict.person_id if verdict.founds is None else created[verdict.founds],
+        photo_id=callback.photo_id,
+        attempt_id=tried[callback.photo_id],
+        model_version=callback.meta.model_version,
+        person_id=verdict.person_id if verdict.founds is None else founded[verdict.founds],
         bbox=detection.bbox,
         landmarks=[v for point in detection.landmarks or [] for v in point] or None,
         suggested_person_id=suggested,
@@ -274,23 +412,24 @@ def _new_face(
         quality=None if detection.quality is None else _quality(detection),
         measures=detection.quality,
         vector=vector,
+        copy_of=original.face_id if original and follows else None,
     )
 
 
-def _joinings(faces: Sequence[NewFace], vector_ids: Sequence[int]) -> list[Joining]:
-    """What each person gains by these faces."""
-    gained: dict[int, list[int]] = {}
-    for i, face in enumerate(faces):
-        if face.person_id is not None:
-            gained.setdefault(face.person_id, []).append(i)
+def _joinings(faces: Sequence[tuple[NewFace, int]]) -> list[Joining]:
+    """What each person gains by these faces, each with the id of its vector."""
+    gained: dict[int, list[tuple[NewFace, int]]] = {}
+    for face, vector_id in faces:
+        if face.person_id is not None and face.copy_of is None:
+            gained.setdefault(face.person_id, []).append((face, vector_id))
     return [
         Joining(
             person_id=person_id,
             count=len(rows),
-            sum=np.sum([faces[i].vector for i in rows], axis=0),
-            vector_id=vector_ids[best],
-            quality=faces[best].quality or 0.0,
+            sum=np.sum([face.vector for face, _ in rows], axis=0),
+            vector_id=vector_id,
+            quality=best.quality or 0.0,
         )
         for person_id, rows in gained.items()
-        for best in [max(rows, key=lambda i: (faces[i].quality or 0.0, -vector_ids[i]))]
+        for best, vector_id in [max(rows, key=lambda row: (row[0].quality or 0.0, -row[1]))]
     ]

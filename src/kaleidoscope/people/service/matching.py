@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Sequence
 
+import numpy as np
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.ml import catalog
 from kaleidoscope.ml.catalog import Pack
 from kaleidoscope.ml.settings import MlSettings
-from kaleidoscope.people.queries import search
-from kaleidoscope.people.rules.matching import Limits, Sight, Vectors, Verdict, decide
+from kaleidoscope.people.queries import locks, search
+from kaleidoscope.people.rules.matching import (
+    Limits,
+    Sitting,
+    Vector,
+    Vectors,
+    Verdict,
+    decide_all,
+)
 from kaleidoscope.people.settings import PeopleSettings
 
 COPY_CANDIDATES = 5  # persons whose single faces are looked at
@@ -46,6 +52,7 @@ def limits(pack: Pack, persons: int) -> Limits:
         found=found,
         rival=0.0 if plain else stated.rival,
         caution=0.0 if plain else stated.caution,
+        legible=stated.legible_quality,
         lonely=merge if plain else stated.lonely_at(persons, views=views),
     )
 
@@ -67,57 +74,47 @@ async def size(session: AsyncSession, pack: str) -> search.Library:
     return await search.library(session, pack, load(PeopleSettings).exact_up_to)
 
 
-@dataclass(frozen=True)
-class Match:
-    """Verdicts on the faces of a photo, with what they were reached by."""
-
-    sights: Sequence[Sight]
-    vectors: Vectors
-    limits: Limits
-    library: search.Library
-
-    @cached_property
-    def verdicts(self) -> list[Verdict]:
-        """A verdict for each face."""
-        return decide(self.sights, self.vectors, self.limits)
-
-    def with_more(self, similar: Mapping[int, Mapping[int, float]]) -> Match:
-        """The match with further candidates for some faces."""
-        if not any(similar.values()):
-            return self
-        sights = [
-            replace(sight, similar={**sight.similar, **similar.get(i, {})})
-            for i, sight in enumerate(self.sights)
-        ]
-        return replace(self, sights=sights)
-
-
-async def match(
-    session: AsyncSession,
-    pack: Pack,
-    vectors: Vectors,
-    sights: Sequence[Sight],
-    suggested: Sequence[int | None],
-) -> Match:
-    """Match the faces of one photo against the library as it is now.
+async def match_all(
+    session: AsyncSession, pack: Pack, sittings: Sequence[Sitting], *, may_found: bool
+) -> list[list[Verdict]]:
+    """Match the faces of photos, one photo after the other, against the library as it is now.
 
     Whoever is like nobody on average is compared with single faces, because the average can miss
-    the person whose photo this is once more: one of many unlike faces.
+    the person whose photo this is once more: one of many unlike faces. Before anybody is founded
+    (`may_found`) the faces are matched again, alone, against those founded since.
     """
     library = await size(session, pack.name)
     chosen = limits(pack, library.regulars)
-    found = Match(sights, vectors, chosen, library)
-    if not sights:
-        return found
-    near_by = await near(session, pack.name, vectors, chosen.join, library, suggested)
-    found = found.with_more(dict(enumerate(near_by)))
-    lonely = [i for i, verdict in enumerate(found.verdicts) if verdict.person_id is None]
-    if not lonely:
-        return found
-    copies = await search.near_faces(
-        session, pack.name, vectors[lonely], chosen.copy, COPY_CANDIDATES
-    )
-    return found.with_more(dict(zip(lonely, copies, strict=True)))
+    if not any(len(s.sights) for s in sittings):
+        return [[] for _ in sittings]
+    vectors = np.concatenate([s.vectors for s in sittings])
+    suggested = [person for s in sittings for person in s.suggested]
+    best = BEST + max(len(s.sights) for s in sittings)
+    similar = await near(session, pack.name, vectors, chosen.join, library, suggested, best)
+    copies: dict[int, dict[int, float]] = {}
+    known: dict[int, tuple[int, Vector]] = {}
+    while True:
+        if len(sittings) > 1:
+            named = {p for row in [*similar, *copies.values()] for p in row} - known.keys()
+            known |= await search.totals(session, pack.name, sorted(named)) if named else {}
+        outcome = decide_all(sittings, similar, copies, known, chosen)
+        if unseen := [row for row in outcome.lonely if row not in copies]:
+            found = await search.near_faces(
+                session, pack.name, vectors[unseen], chosen.copy, COPY_CANDIDATES
+            )
+            copies |= zip(unseen, found, strict=True)
+            if any(found):
+                continue
+        if not outcome.founded or not may_found:
+            return outcome.verdicts
+        may_found = False
+        await locks.lock_founding(session)
+        newer = await search.near_exact(
+            session, pack.name, vectors, chosen.join, after=library.last_id
+        )
+        if not any(newer):
+            return outcome.verdicts
+        similar = [{**row, **more} for row, more in zip(similar, newer, strict=True)]
 
 
 async def near(
@@ -127,8 +124,9 @@ async def near(
     least: float,
     library: search.Library,
     suggested: Sequence[int | None],
+    best: int | None = None,
 ) -> list[dict[int, float]]:
-    """Per vector, the persons at least that similar: all of them, or the best the index finds.
+    """Per vector, the persons at least that similar: all, or the `best` that the index finds.
 
     What the ML service suggested is always looked at, by the id that it resolves to now.
     """
@@ -136,7 +134,7 @@ async def near(
     if library.persons <= settings.exact_up_to:
         return await search.near_exact(session, pack, vectors, least)
     found = await search.near_indexed(
-        session, pack, vectors, least, BEST + len(vectors), settings.search_effort
+        session, pack, vectors, least, best or BEST + len(vectors), settings.search_effort
     )
     hints = [(i, p) for i, p in enumerate(suggested) if p is not None]
     answers = await search.similar_to(session, pack, [(p, vectors[i]) for i, p in hints])

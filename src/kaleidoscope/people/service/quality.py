@@ -56,7 +56,7 @@ async def quality(session: AsyncSession, wanted: float = 0.99) -> Quality:
     if spoken and library.persons <= MOST_PERSONS:
         faces = await search.read_faces(session, pack.name, pack.dimension, sorted(persons))
         known = await search.read_means(session, pack.name, pack.dimension)
-        told = faces.confirmed & np.isin(faces.persons, known.ids)
+        told = faces.confirmed & (faces.copies == 0) & np.isin(faces.persons, known.ids)
         vectors, who = faces.vectors[told], faces.persons[told]
         found = await asyncio.to_thread(rules.matches, vectors, who, known)
     said = rules.outcomes(spoken)

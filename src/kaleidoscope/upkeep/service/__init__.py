@@ -13,6 +13,7 @@ from kaleidoscope.upkeep.service.backup import (
     prune,
     status,
     verify,
+    verify_part,
 )
 from kaleidoscope.upkeep.service.drill import drill
 from kaleidoscope.upkeep.service.maintenance import bloat, reindex, vacuum
@@ -34,4 +35,5 @@ __all__ = [
     "status",
     "vacuum",
     "verify",
+    "verify_part",
 ]

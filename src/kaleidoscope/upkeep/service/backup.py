@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,7 +16,7 @@ from kaleidoscope.library import service as library
 from kaleidoscope.library.service import Alarm
 from kaleidoscope.library.settings import BackupSettings
 from kaleidoscope.upkeep import queries
-from kaleidoscope.upkeep.schemas import BackupStatus, Drill, Run
+from kaleidoscope.upkeep.schemas import BackupStatus, Drill, Manifest, Run
 from kaleidoscope.upkeep.service import databases
 from kaleidoscope.upkeep.service.runs import noted
 
@@ -37,6 +37,7 @@ async def back_up(
 
     Of a server of our own the whole is copied when that is due, or with `full`.
     """
+    await library.find_kept(db)
     originals = await copy_originals(db, new_target=new_target, progress=progress)
     async with db.transaction() as session:
         is_due = await queries.is_due(session, "backup_runs", ("database",), _hours(), EVERYTHING)
@@ -78,16 +79,20 @@ async def copy_log(db: Database) -> dict[str, Any]:
 
 
 async def verify(
-    db: Database, age: timedelta = EVERYTHING, progress: Progress = tell_nobody
+    db: Database,
+    share: float = 1.0,
+    age: timedelta | None = None,
+    progress: Progress = tell_nobody,
 ) -> dict[str, Any]:
-    """Read back the originals' copies that were not within `age`, and the copies of the database:
-    all of them, or with an `age` the newest one."""
+    """Read back so large a share of the originals' copies, those first that were not for longest,
+    and all that were not within `age`; and the copies of the database: all of them, or with a
+    share the newest one and another in its turn."""
     async with noted(db, "backup_runs", "verify", load(BackupSettings).target) as figures:
         target = await library.use_target(db)
-        figures.update(await library.verify_copies(db, target, age, progress))
+        figures.update(await library.verify_copies(db, target, share, age, progress))
         manifests = await asyncio.to_thread(databases.complete, target.store)
         wrong = []
-        for manifest in manifests if age == EVERYTHING else manifests[-1:]:
+        for manifest in manifests if share >= 1 else _in_turn(manifests, datetime.now(UTC)):
             wrong += await asyncio.to_thread(databases.damaged_files, target.store, manifest)
             progress(0, sum(file.size for file in manifest.files), manifest.name)
         figures["databases"] = len(manifests)
@@ -95,20 +100,46 @@ async def verify(
     return figures
 
 
+def _in_turn(manifests: Sequence[Manifest], today: datetime) -> list[Manifest]:
+    """The newest, and of the others the one whose day it is."""
+    older = manifests[:-1]
+    turn = [older[today.toordinal() % len(older)]] if older else []
+    return [*turn, *manifests[-1:]]
+
+
+async def verify_part(db: Database) -> dict[str, Any]:
+    """Read back the part of a day: in `backup.verify_days` days it is everything.
+
+    The share of as many days as have passed since the last time, where it was missed.
+    """
+    days = load(BackupSettings).verify_days
+    async with db.transaction() as session:
+        passed = await queries.since_last(session, "verify")
+    since = 1.0 if passed is None else max(1.0, passed / timedelta(days=1))
+    return await verify(db, min(1.0, since / days), timedelta(days=days))
+
+
 async def prune(db: Database, *, dry_run: bool = False) -> dict[str, Any]:
     """Remove the copies of the database beyond `backup.keep_databases`, leftovers of copies that
-    were interrupted, and copies of originals whose content no asset has any more."""
+    were interrupted, and copies of contents that nothing has any more: neither the library as it
+    is, nor as any copy of the database that stays would bring it back."""
     target = await library.use_target(db)
     store = target.store
     manifests = await asyncio.to_thread(databases.complete, store)
-    kept = {m.name for m in manifests[-load(BackupSettings).keep_databases :]}
+    staying = manifests[-load(BackupSettings).keep_databases :]
+    kept = {m.name for m in staying}
     files = [
         (name, size)
         for name, size in await asyncio.to_thread(lambda: list(store.names("database")))
         if name.split("/")[1] not in kept
     ]
+    # What was copied later than the oldest of them, its log may bring back as well.
+    oldest = min((m.made_at for m in staying if m.kind == "base"), default=None)
     async with db.transaction() as session:
-        unwanted = await library.unwanted_copies(session, target.target_id)
+        unwanted = await library.unwanted_copies(session, target.target_id, oldest)
+    if unwanted:
+        wanted = await asyncio.to_thread(databases.locations, store, staying)
+        unwanted = [copy for copy in unwanted if copy.location not in wanted]
     figures = {
         "databases": sorted({name.split("/")[1] for name, _ in files}),
         "originals": [copy.location for copy in unwanted],

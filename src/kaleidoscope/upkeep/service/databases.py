@@ -205,8 +205,23 @@ def damaged_files(store: Store, manifest: Manifest) -> list[str]:
     return wrong
 
 
+def locations(store: Store, manifests: Sequence[Manifest]) -> set[str]:
+    """Where the copies lie that these copies of the database count on, by their inventories.
+
+    Raises `StoreProblem` where one of these is damaged: then nobody knows.
+    """
+    found: set[str] = set()
+    for manifest in manifests:
+        with tempfile.TemporaryDirectory() as folder:
+            inventory = fetch(store, manifest, INVENTORY, Path(folder))
+            with inventory.open(encoding="utf-8", newline="") as table:
+                found.update(row["copy"] for row in csv.DictReader(table))
+    return found
+
+
 async def _write_inventory(session: AsyncSession, target_id: UUID, folder: Path) -> int:
-    """Every original for plain eyes: originals.csv, and the sums that `sha256sum -c` takes."""
+    """Every original, and what is kept beside them, for plain eyes: originals.csv, and the sums
+    that `sha256sum -c` takes."""
     names = await people.names(session)
     number = 0
     with (
@@ -233,6 +248,19 @@ async def _write_inventory(session: AsyncSession, target_id: UUID, folder: Path)
                 if original.location and original.location not in summed:
                     summed.add(original.location)
                     sums.write(f"{original.file_hash}  {original.location}\n")
+        after = 0
+        while files := await library.kept_inventory(session, target_id, after):
+            after = files[-1].number
+            for file in files:
+                writer.writerow(
+                    [
+                        *(file.path, file.file_hash, file.location or ""),
+                        *(file.size, file.original_name, "", ""),
+                    ]
+                )
+                if file.location and file.location not in summed:
+                    summed.add(file.location)
+                    sums.write(f"{file.file_hash}  {file.location}\n")
     return number
 
 

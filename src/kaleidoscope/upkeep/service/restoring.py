@@ -6,19 +6,21 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import tomlkit
 
+from kaleidoscope.ingest import service as ingest
 from kaleidoscope.kernel import migrate, postgres_copies
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.embedded_postgres import NAME, EmbeddedPostgres
 from kaleidoscope.kernel.errors import Conflict, Invalid, NotFound
-from kaleidoscope.kernel.paths import to_text
+from kaleidoscope.kernel.paths import to_bytes, to_text
 from kaleidoscope.kernel.postgres_programs import User
 from kaleidoscope.kernel.settings import KernelSettings, config_file, data_dir, load
 from kaleidoscope.kernel.store import Store, open_store
@@ -82,6 +84,7 @@ async def restore(
                 await library.forget_machine(session)
                 if here != manifest.data_dir:
                     await library.relocate(session, manifest.data_dir, here)
+                    await ingest.relocate(session, manifest.data_dir, here)
             tell("the originals")
             done = await library.put_back(db, Target(store, target_id), progress)
             async with db.transaction() as session:
@@ -90,10 +93,7 @@ async def restore(
             await db.close()
     await asyncio.to_thread(_restore_settings, store, manifest)
     (data_dir() / UNFINISHED).unlink(missing_ok=True)
-    originals = done["restored"] + done["there"] + len(done["without_copy"]) + len(done["failed"])
-    return Restored.model_validate(
-        {"database": manifest.name, "originals": originals, **done, **counts}
-    )
+    return Restored.model_validate({"database": manifest.name, **counts, **done})
 
 
 def fill_cluster(
@@ -194,9 +194,43 @@ def _refuse_filled(address: str, manifest: Manifest) -> None:
 
 
 def _restore_settings(store: Store, manifest: Manifest) -> None:
+    """The settings file, if there is none: with the folders of this place, and its database."""
     if config_file().exists() or all(f.name != "kaleidoscope.toml" for f in manifest.files):
         return
-    content = store.get(f"database/{manifest.name}/kaleidoscope.toml")
+    content = store.get(f"database/{manifest.name}/kaleidoscope.toml").decode()
+    content = _settings_of_here(content, manifest.data_dir)
     descriptor = os.open(config_file(), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
+        file.write(content.encode())
+
+
+def _settings_of_here(content: str, old: str) -> str:
+    """The file as it was written, without what leads to the place that was copied."""
+    document = tomlkit.parse(content)
+    there, here = os.fsdecode(to_bytes(old)), str(data_dir())
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, str) and "://" not in value:
+            path = str(Path(value).expanduser())
+            if path == there or path.startswith(there + "/"):
+                return here + path[len(there) :]
+        return value
+
+    def move(table: Any, keys: Iterable[Any]) -> None:
+        for key in keys:
+            value = table[key]
+            if isinstance(value, dict):
+                move(value, list(value))
+            elif isinstance(value, list):
+                move(value, range(len(value)))
+            elif (now := moved(value)) != value:
+                table[key] = now
+
+    move(document, list(document))
+    address = load(KernelSettings).database_url
+    if "database_url" in document and document["database_url"] != address:
+        if address:
+            document["database_url"] = address
+        else:
+            del document["database_url"]
+    return tomlkit.dumps(document)
