@@ -462,6 +462,5 @@ async def test_in_a_restored_library_no_move_goes_on_in_the_old_folder(
     assert theirs.read_bytes() == jpeg(2) and len(files(custodian.originals)) == 2
     (photo,) = await custodian.rows("SELECT * FROM media_assets")
     assert photo.final_path.startswith(new + "/") and photo.original_path.startswith(old + "/")
-    async with custodian.db.transaction() as session:
-        (sidecar,) = await rows.companions(session, [photo.photo_id])
-    assert sidecar.target == photo.final_path + ".xmp"
+    (sidecar,) = await custodian.rows("SELECT final_path FROM kept_files")
+    assert sidecar.final_path == photo.final_path + ".xmp"

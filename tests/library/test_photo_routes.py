@@ -58,12 +58,14 @@ async def test_several_attempts_begin_in_one_request(
             "photo_id": first.photo_id,
             "status": "PROCESSING",
             "attempt_id": str(first.attempt_id),
+            "path": first.path,
             "state": "started",
         },
         {
             "photo_id": other.photo_id,
             "status": "READY",
             "attempt_id": str(other.attempt_id),
+            "path": other.path,
             "state": "superseded",
         },
     ]

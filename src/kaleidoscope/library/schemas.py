@@ -213,7 +213,7 @@ class StatusChange(BaseModel):
 class AttemptBegun(BaseModel):
     """An attempt at a photo that somebody begins."""
 
-    photo_id: PhotoId
+    photo_id: Annotated[PhotoId, Field(ge=1, lt=2**63)]
     attempt_id: UUID
 
 

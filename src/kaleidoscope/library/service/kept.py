@@ -227,7 +227,11 @@ async def heal_kept(db: Database, path: str) -> HealedFile:
     async with db.transaction() as session:
         copy = await copies.of_content(session, file.file_hash)
     if copy is None:
-        raise NotFound(f"{path} has no copy in the backup", path=path)
+        raise NotFound(
+            f"{path} has no copy in the backup",
+            hint="`kaleidoscope backup status` tells where the copies are",
+            path=path,
+        )
     place = await asyncio.to_thread(store)
     try:
         draft = await asyncio.to_thread(
@@ -250,7 +254,9 @@ async def _to_be_healed(db: Database, path: str) -> Known:
     async with db.transaction() as session:
         file = (await rows.known(session, [path])).get(path)
     if file is None:
-        raise NotFound(f"nothing is kept at {path}", path=path)
+        raise NotFound(
+            f"nothing is kept at {path}", hint="`kaleidoscope library kept` has all", path=path
+        )
     fault = await asyncio.to_thread(_fault_of, file)
     if fault is None:
         raise Conflict(f"{path} is neither damaged nor missing", path=path)
