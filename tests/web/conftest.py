@@ -76,6 +76,8 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     yield open_
     for context in contexts:
+        for page in context.pages:
+            page.unroute_all(behavior="ignoreErrors")  # requests that are still on their way
         context.close()
     assert not wrong
 
