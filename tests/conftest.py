@@ -22,7 +22,8 @@ from kaleidoscope.kernel.settings import load
 THOUSAND_MILLION = 10**9
 SHARED = "KALEIDOSCOPE_SHARED"
 FIRST_IDS = {"media_assets": 1, "persons": 2, "faces": 3}
-LONGEST = ("test_custody_crashes.py", "stories", "web")  # files and folders that take longest
+# Files and folders that take longest.
+LONGEST = ("test_custody_crashes.py", "upkeep", "stories", "web")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
