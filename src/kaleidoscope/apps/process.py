@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ import uvloop
 
 from kaleidoscope.kernel import log
 from kaleidoscope.kernel.errors import SettingsError
+from kaleidoscope.kernel.loopback import is_loopback
 from kaleidoscope.kernel.settings import load_all
 
 PARENT = "KALEIDOSCOPE_PARENT"
@@ -114,11 +114,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 def check_listen_address(host: str) -> None:
     """Refuse to listen anywhere but on loopback: there are no accounts yet to protect it."""
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    if not is_loopback(host):
         raise SettingsError(
             f"refusing to listen on {host}: without accounts only this machine may call",
             hint="listen on 127.0.0.1 and put a reverse proxy with sign-in before it",

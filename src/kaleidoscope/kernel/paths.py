@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import AnyStr
 
 from kaleidoscope.kernel.errors import Forbidden, Invalid
 from kaleidoscope.kernel.settings import data_dir
@@ -59,7 +60,7 @@ def inside(path: bytes, roots: Sequence[Path]) -> bytes:
     real = os.path.realpath(path)
     for root in roots:
         base = os.path.realpath(os.fsencode(root))
-        if _is_inside(real, base):
+        if is_inside(real, base):
             return real
     raise Forbidden(
         f"{to_text(path)} is outside the allowed folders",
@@ -74,7 +75,7 @@ def allow(folder: bytes) -> None:
     For a folder that somebody names who shows the service secret: they can read the data folder,
     and so are its owner. Remembered in `folders` in the data folder, one JSON string a line.
     """
-    if not any(_is_inside(folder, os.fsencode(known)) for known in allowed()):
+    if not any(is_inside(folder, os.fsencode(known)) for known in allowed()):
         data_dir().mkdir(parents=True, exist_ok=True)
         descriptor = os.open(data_dir() / REMEMBERED, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "w") as file:
@@ -90,5 +91,7 @@ def allowed() -> list[Path]:
     return [Path(os.fsdecode(to_bytes(json.loads(line)))) for line in lines]
 
 
-def _is_inside(path: bytes, folder: bytes) -> bool:
-    return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
+def is_inside(path: AnyStr, folder: AnyStr) -> bool:
+    """Whether a path is the folder or lies below it, by its name alone."""
+    slash = b"/" if isinstance(path, bytes) else "/"
+    return path == folder or path.startswith(folder.rstrip(slash) + slash)

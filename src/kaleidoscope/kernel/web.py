@@ -6,7 +6,6 @@ elsewhere cannot drive the service through the user's browser (DNS rebinding, cr
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
@@ -25,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from kaleidoscope.kernel import secrets
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import Forbidden, KaleidoscopeError
+from kaleidoscope.kernel.loopback import is_loopback
 
 log = structlog.get_logger(__name__)
 
@@ -105,12 +105,7 @@ class LocalCallersOnly:
             name = urlsplit(url).hostname or ""
         except ValueError:
             return False
-        if name == "localhost" or name in self.hosts:
-            return True
-        try:
-            return ipaddress.ip_address(name).is_loopback
-        except ValueError:
-            return False
+        return name in self.hosts or is_loopback(name)
 
 
 async def _on_known(request: Request, error: Exception) -> JSONResponse:

@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -43,6 +42,7 @@ from kaleidoscope.kernel.errors import (
     Unavailable,
     UnreadableMedia,
 )
+from kaleidoscope.kernel.loopback import is_loopback
 from kaleidoscope.kernel.settings import data_dir, load
 from kaleidoscope.kernel.web import ServiceOnly, create_app, problem
 from kaleidoscope.ml import catalog, work
@@ -137,7 +137,7 @@ class MlService:
         parts = urlsplit(url)
         host = parts.hostname or ""
         if parts.scheme not in ("http", "https") or not (
-            _is_loopback(host) or host in self.settings.callback_hosts
+            is_loopback(host) or host in self.settings.callback_hosts
         ):
             raise Forbidden(
                 f"results may not be sent to {url}",
@@ -443,10 +443,3 @@ def _answer(attempt_id: UUID, told: AttemptState | KaleidoscopeError) -> Attempt
 
 def _vector(text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.frombuffer(base64.b64decode(text), "<f4")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

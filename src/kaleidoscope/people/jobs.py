@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import structlog
 
 from kaleidoscope.bus.handlers import Context, Handler, Retry
 from kaleidoscope.kernel import clock, http
+from kaleidoscope.kernel.batches import batched
 from kaleidoscope.kernel.clock import ClockJob
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import KaleidoscopeError, NotFound, TooBusy, Unavailable
@@ -34,7 +35,6 @@ LONG_POLL = 20.0  # seconds that the ML service may hold the question how an att
 LONGEST_PAUSE = 15.0  # seconds between two tries to reach a service that is away
 GROUPS_A_TRANSACTION = 100
 PORTIONS = 20  # of persons and open faces that one search for questions looks at
-T = TypeVar("T")
 
 
 # ---- recognition -------------------------------------------------------------------------------
@@ -209,11 +209,6 @@ async def consolidate(
     async with db.transaction() as session:
         await healing.finish(session, pack, round_)
     return done
-
-
-def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """The items, some at a time."""
-    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 async def consolidate_when_quiet(db: Database) -> Consolidated | None:

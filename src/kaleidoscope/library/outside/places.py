@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kaleidoscope.kernel.paths import to_bytes, to_text
+from kaleidoscope.kernel.paths import is_inside, to_bytes, to_text
 from kaleidoscope.library.rules.places import Seen
 
 MOUNTS = Path("/proc/self/mountinfo")
@@ -40,7 +40,7 @@ def device_of(path: bytes) -> str | None:
     a restart. None where the system tells nothing of mounts.
     """
     real = os.path.realpath(path)
-    holding = [mount for mount in _mounts() if _is_below(real, mount[0])]
+    holding = [mount for mount in _mounts() if is_inside(real, mount[0])]
     if not holding:
         return None
     point, kind, source = max(holding, key=lambda mount: len(mount[0]))
@@ -52,13 +52,13 @@ def overlap(one: bytes, other: bytes) -> bool:
     """Whether one folder is, holds, or lies in the other, by whatever path: also where one of them,
     or a folder in it, is mounted a second time (a bind mount)."""
     ours, theirs = os.path.realpath(one), os.path.realpath(other)
-    if _is_below(ours, theirs) or _is_below(theirs, ours):
+    if is_inside(ours, theirs) or is_inside(theirs, ours):
         return True
     if _is_on_the_way(ours, theirs) or _is_on_the_way(theirs, ours):
         return True
     mounts = _roots()
     return any(
-        device == device_too and (_is_below(path, path_too) or _is_below(path_too, path))
+        device == device_too and (is_inside(path, path_too) or is_inside(path_too, path))
         for device, path in _lies(ours, mounts)
         for device_too, path_too in _lies(theirs, mounts)
     )
@@ -92,8 +92,8 @@ class _Root:
 
 def _lies(path: bytes, mounts: Sequence[_Root]) -> list[tuple[bytes, bytes]]:
     """Where a folder's files lie: device and path on it; so for all that is mounted below it."""
-    found = [(m.device, m.folder) for m in mounts if m.point != path and _is_below(m.point, path)]
-    holding = [m for m in mounts if _is_below(path, m.point)]
+    found = [(m.device, m.folder) for m in mounts if m.point != path and is_inside(m.point, path)]
+    holding = [m for m in mounts if is_inside(path, m.point)]
     if holding:
         mount = max(holding, key=lambda m: len(m.point))
         rest = path[len(mount.point.rstrip(b"/")) :]
@@ -104,7 +104,7 @@ def _lies(path: bytes, mounts: Sequence[_Root]) -> list[tuple[bytes, bytes]]:
 def mounts_below(path: str) -> list[str]:
     """The mount points below a place, without itself."""
     raw = os.path.realpath(to_bytes(path))
-    return sorted({to_text(p) for p, _, _ in _mounts() if p != raw and _is_below(p, raw)})
+    return sorted({to_text(p) for p, _, _ in _mounts() if p != raw and is_inside(p, raw)})
 
 
 def state_of_files(paths: Sequence[str]) -> list[FileState]:
@@ -148,10 +148,6 @@ def _lines() -> list[bytes]:
 
 def _unescaped(word: bytes) -> bytes:
     return re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m.group(1), 8)]), word)
-
-
-def _is_below(path: bytes, folder: bytes) -> bool:
-    return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
 
 
 def _uuid(source: str) -> str:

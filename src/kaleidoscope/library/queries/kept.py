@@ -16,6 +16,8 @@ from kaleidoscope.library.queries.copies import Pending
 from kaleidoscope.library.queries.places import OUTSIDE_FROZEN
 
 AGAIN = timedelta(hours=1)  # until one that could not be copied is tried again
+# Still to be copied.
+PENDING = f"NOT m.is_backed_up AND m.missing_since IS NULL AND {OUTSIDE_FROZEN}"
 
 
 @dataclass(frozen=True)
@@ -137,9 +139,9 @@ async def pending(session: AsyncSession, after: int, limit: int) -> list[Pending
             " coalesce(a.captured_at, a.modified_at, m.modified_at)::date AS day,"
             " false AS is_asset"
             " FROM kept_files m LEFT JOIN media_assets a USING (photo_id)"
-            " WHERE NOT m.is_backed_up AND m.missing_since IS NULL AND m.file_id > :after"
+            f" WHERE {PENDING} AND m.file_id > :after"
             " AND coalesce(m.failed_at < now() - CAST(:again AS interval), true)"
-            f" AND {OUTSIDE_FROZEN} ORDER BY m.file_id LIMIT :limit"
+            " ORDER BY m.file_id LIMIT :limit"
         ),
         {"after": after, "limit": limit, "again": AGAIN},
     )
@@ -152,7 +154,7 @@ async def count_pending(session: AsyncSession) -> tuple[int, int]:
         await session.execute(
             sql(
                 "SELECT count(*), coalesce(sum(m.size_bytes), 0)::bigint FROM kept_files m"
-                f" WHERE NOT m.is_backed_up AND m.missing_since IS NULL AND {OUTSIDE_FROZEN}"
+                f" WHERE {PENDING}"
             )
         )
     ).one()

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from kaleidoscope.kernel import boxes
+
 TURNED = frozenset({5, 6, 7, 8})  # orientations that exchange width and height
 BACK = {6: 8, 8: 6}  # what undoes an orientation; the others undo themselves
 SAME = 0.4  # intersection over union from which two boxes are one face
@@ -76,13 +78,11 @@ def overlap(a: Named, b: Named) -> float:
     """How far two boxes are one: intersection over union; at least `SAME` when each one's centre
     lies in the other, for programs draw faces narrow or wide.
     """
+    share = boxes.overlap(a.corners, b.corners)
+    if not share:
+        return 0.0
     ax1, ay1, ax2, ay2 = a.corners
     bx1, by1, bx2, by2 = b.corners
-    width, height = min(ax2, bx2) - max(ax1, bx1), min(ay2, by2) - max(ay1, by1)
-    if width <= 0 or height <= 0:
-        return 0.0
-    both = width * height
-    share = both / (a.w * a.h + b.w * b.h - both)
     centred = (
         ax1 <= b.x <= ax2 and ay1 <= b.y <= ay2 and bx1 <= a.x <= bx2 and by1 <= a.y <= by2
     )  # fmt: skip
@@ -91,16 +91,12 @@ def overlap(a: Named, b: Named) -> float:
 
 def pairs(ones: Sequence[Named], others: Sequence[Named]) -> dict[int, int]:
     """Which of the first is which of the others: index to index, the best overlap first."""
-    found: dict[int, int] = {}
     ranked = sorted(
         ((overlap(a, b), _union(a, b), i, j) for i, a in enumerate(ones)
          for j, b in enumerate(others)),
         key=lambda pair: (-pair[0], -pair[1], pair[2], pair[3]),
     )  # fmt: skip
-    for share, _, i, j in ranked:
-        if share >= SAME and i not in found and j not in found.values():
-            found[i] = j
-    return found
+    return boxes.paired((i, j) for share, _, i, j in ranked if share >= SAME)
 
 
 def _union(a: Named, b: Named) -> float:

@@ -26,6 +26,7 @@ from kaleidoscope.library.service.attempts import (
     time_out,
 )
 from kaleidoscope.library.service.copies import (
+    KeptCopy,
     Original,
     Target,
     copies_total,
@@ -159,6 +160,7 @@ __all__ = [
     "Happened",
     "Held",
     "Identity",
+    "KeptCopy",
     "NamedRegion",
     "Original",
     "Outcome",

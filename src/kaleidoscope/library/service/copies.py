@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.db import Database
-from kaleidoscope.kernel.errors import Conflict, SettingsError
+from kaleidoscope.kernel.errors import Conflict, NotFound, SettingsError, Unavailable
 from kaleidoscope.kernel.secrets import service_secret
 from kaleidoscope.kernel.settings import config_file, load
 from kaleidoscope.kernel.store import Store, StoreProblem, open_store
@@ -28,7 +30,9 @@ from kaleidoscope.library.outside.files import FileProblem
 from kaleidoscope.library.queries import copies as rows
 from kaleidoscope.library.queries import kept
 from kaleidoscope.library.queries.copies import Copy, Pending
+from kaleidoscope.library.queries.kept import Known
 from kaleidoscope.library.rules.places import copy_location
+from kaleidoscope.library.schemas import Photo
 from kaleidoscope.library.service.history import Happened, note
 from kaleidoscope.library.settings import BackupSettings
 
@@ -64,6 +68,11 @@ class Original:
     captured_at: Any
     person_ids: list[int]
     location: str | None
+
+    @property
+    def number(self) -> int:
+        """What they are read in the order of."""
+        return self.photo_id
 
 
 @dataclass(frozen=True)
@@ -359,6 +368,36 @@ async def kept_inventory(
     return [KeptCopy(**row._mapping) for row in found]
 
 
+@asynccontextmanager
+async def brought(
+    db: Database, whose: str, file: Photo | Known, **fields: Any
+) -> AsyncIterator[Path]:
+    """A file's copy, hashed, beside the place it is for, as a draft that is gone afterwards.
+
+    Nobody has to wait for a large file from far away. Raises `NotFound`, in which `whose` tells of
+    it, where there is no copy, and `Unavailable`; both with `fields`.
+    """
+    async with db.transaction() as session:
+        copy = await rows.of_content(session, file.file_hash or "")
+    if copy is None or file.file_hash is None:
+        raise NotFound(
+            f"{whose} has no copy in the backup",
+            hint="`kaleidoscope backup status` tells where the copies are",
+            **fields,
+        )
+    place = await asyncio.to_thread(store)
+    try:
+        draft = await asyncio.to_thread(
+            disk.bring, place, copy.location, file.path, file.file_hash, file.modified_at
+        )
+    except FileProblem as problem:
+        raise Unavailable(f"{file.path}: {problem}", **fields) from problem
+    try:
+        yield draft
+    finally:
+        await asyncio.to_thread(draft.unlink, missing_ok=True)
+
+
 async def unwanted_copies(
     session: AsyncSession, target_id: UUID, before: datetime | None = None
 ) -> list[Copy]:
@@ -371,6 +410,10 @@ async def forget_copies(session: AsyncSession, target_id: UUID, hashes: Sequence
     await rows.forget(session, target_id, hashes)
 
 
+Listed = Callable[[AsyncSession, UUID, int], Awaitable[Sequence[Original | KeptCopy]]]
+"""The next files of the inventory of a target after a number."""
+
+
 async def put_back(
     db: Database, target: Target, progress: Progress = no_progress
 ) -> dict[str, Any]:
@@ -380,36 +423,26 @@ async def put_back(
     could not be; and how many of the files kept `beside` them lie there now.
     """
     done: dict[str, Any] = {"restored": 0, "there": 0, "without_copy": [], "failed": {}}
-    after = 0
-    while True:
-        async with db.transaction() as session:
-            originals = await inventory(session, target.target_id, after)
-        if not originals:
-            break
-        after = originals[-1].photo_id
-        for original in originals:
-            outcome = await asyncio.to_thread(_put_back, target.store, original)
-            _count(done, original.path, outcome)
-            progress(1, original.size, original.path)
+    await _put_back_all(db, target, inventory, done, progress)
     there, lost = done["restored"] + done["there"], len(done["without_copy"]) + len(done["failed"])
     done |= {"originals": there + lost, "beside": 0}
-    await _put_back_kept(db, target, done, progress)
+    await _put_back_all(db, target, kept_inventory, done, progress)
     return done
 
 
-async def _put_back_kept(
-    db: Database, target: Target, done: dict[str, Any], progress: Progress
+async def _put_back_all(
+    db: Database, target: Target, following: Listed, done: dict[str, Any], progress: Progress
 ) -> None:
     after = 0
     while True:
         async with db.transaction() as session:
-            files = await kept_inventory(session, target.target_id, after)
+            files = await following(session, target.target_id, after)
         if not files:
             return
         after = files[-1].number
         for file in files:
             outcome = await asyncio.to_thread(_put_back, target.store, file)
-            beside = outcome in ("restored", "there")
+            beside = isinstance(file, KeptCopy) and outcome in ("restored", "there")
             _count(done, file.path, "beside" if beside else outcome)
             progress(1, file.size, file.path)
 

@@ -18,24 +18,24 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.db import Database
-from kaleidoscope.kernel.errors import Conflict, NotFound, Unavailable
-from kaleidoscope.kernel.paths import to_bytes, to_text
+from kaleidoscope.kernel.errors import Conflict, NotFound
+from kaleidoscope.kernel.paths import is_inside, to_bytes, to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.models import MAX_PATH_BYTES
 from kaleidoscope.library.outside import kept as beside
 from kaleidoscope.library.outside import originals as disk
 from kaleidoscope.library.outside import places as places_on_disk
 from kaleidoscope.library.outside.custody import Identity
-from kaleidoscope.library.outside.files import FileProblem, modified_at, moment
+from kaleidoscope.library.outside.files import modified_at, moment
 from kaleidoscope.library.outside.kept import Beside
-from kaleidoscope.library.queries import copies, places
 from kaleidoscope.library.queries import kept as rows
+from kaleidoscope.library.queries import places
 from kaleidoscope.library.queries.custody import Laid, Move
 from kaleidoscope.library.queries.kept import Kept, Known
 from kaleidoscope.library.rules import companions
 from kaleidoscope.library.schemas import HealedFile, KeptFile
 from kaleidoscope.library.service.claim import alone
-from kaleidoscope.library.service.copies import store
+from kaleidoscope.library.service.copies import brought
 from kaleidoscope.library.settings import LibrarySettings
 
 log = structlog.get_logger(__name__)
@@ -157,7 +157,7 @@ def _is_short(path: str) -> bool:
 
 
 def _is_within(path: str, folders: Sequence[str]) -> bool:
-    return any(path == f or path.startswith(f.rstrip("/") + "/") for f in folders)
+    return any(is_inside(path, folder) for folder in folders)
 
 
 # -- rot
@@ -224,29 +224,11 @@ async def heal_kept(db: Database, path: str) -> HealedFile:
     Raises `NotFound` for a path at which nothing is kept.
     """
     file = await _to_be_healed(db, path)
-    async with db.transaction() as session:
-        copy = await copies.of_content(session, file.file_hash)
-    if copy is None:
-        raise NotFound(
-            f"{path} has no copy in the backup",
-            hint="`kaleidoscope backup status` tells where the copies are",
-            path=path,
-        )
-    place = await asyncio.to_thread(store)
-    try:
-        draft = await asyncio.to_thread(
-            disk.bring, place, copy.location, path, file.file_hash, file.modified_at
-        )
-    except FileProblem as problem:
-        raise Unavailable(f"{path}: {problem}", path=path) from problem
-    try:
-        async with alone(db):
-            await _to_be_healed(db, path)
-            aside = await asyncio.to_thread(disk.swap_in, draft, path)
-            async with db.transaction() as session:
-                await rows.set_healed(session, file.file_id)
-    finally:
-        await asyncio.to_thread(draft.unlink, missing_ok=True)
+    async with brought(db, path, file, path=path) as draft, alone(db):
+        await _to_be_healed(db, path)
+        aside = await asyncio.to_thread(disk.swap_in, draft, path)
+        async with db.transaction() as session:
+            await rows.set_healed(session, file.file_id)
     return HealedFile(path=path, kept_aside=aside)
 
 

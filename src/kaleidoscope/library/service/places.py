@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import Conflict, NotFound
-from kaleidoscope.kernel.paths import to_text
+from kaleidoscope.kernel.paths import is_inside, to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.outside import places as disk
 from kaleidoscope.library.queries import places as rows
@@ -145,14 +145,14 @@ async def found_nothing(db: Database, folder: str) -> list[Frozen]:
 async def _near(db: Database, folder: str) -> list[Place]:
     async with db.transaction() as session:
         known = await rows.all_places(session)
-    return [p for p in known if _is_below(folder, p.path) or _is_below(p.path, folder)]
+    return [p for p in known if is_inside(folder, p.path) or is_inside(p.path, folder)]
 
 
 async def _frozen(db: Database, place: Place, folder: str, why: str | None) -> list[Frozen]:
     if why is None or _is_accepted(place):
         return []
     await _freeze(db, place, why, counted=False)
-    return [Frozen(place.path, why, holds=_is_below(folder, place.path))]
+    return [Frozen(place.path, why, holds=is_inside(folder, place.path))]
 
 
 async def _count_below(db: Database, place: Place, folder: str) -> tuple[int, int]:
@@ -174,7 +174,7 @@ async def count_anew(session: AsyncSession, folder: str) -> None:
     near = [
         place.place_id
         for place in await rows.all_places(session)
-        if _is_below(folder, place.path) or _is_below(place.path, folder)
+        if is_inside(folder, place.path) or is_inside(place.path, folder)
     ]
     await rows.count_anew(session, near)
 
@@ -347,7 +347,3 @@ def _is_missing(photo_id: int, path: str) -> Happened:
 def _portions(paths: Mapping[int, str]) -> list[dict[int, str]]:
     each = list(paths.items())
     return [dict(each[i : i + AT_ONCE]) for i in range(0, len(each), AT_ONCE)]
-
-
-def _is_below(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -13,17 +13,17 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.db import Database
-from kaleidoscope.kernel.errors import Conflict, NotFound, Unavailable
+from kaleidoscope.kernel.errors import Conflict, Unavailable
 from kaleidoscope.kernel.paths import to_bytes, to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.outside import originals as disk
 from kaleidoscope.library.outside import places as places_on_disk
-from kaleidoscope.library.outside.files import FileProblem, modified_at
-from kaleidoscope.library.queries import copies, places, scrubs
+from kaleidoscope.library.outside.files import modified_at
+from kaleidoscope.library.queries import places, scrubs
 from kaleidoscope.library.queries.scrubs import Content
 from kaleidoscope.library.schemas import Healed, Photo
 from kaleidoscope.library.service.claim import alone
-from kaleidoscope.library.service.copies import store
+from kaleidoscope.library.service.copies import brought
 from kaleidoscope.library.service.history import Happened, note
 from kaleidoscope.library.service.kept import scrub_kept
 from kaleidoscope.library.service.ledger import get, get_many
@@ -134,40 +134,22 @@ async def heal(db: Database, photo_id: int) -> Healed:
     The copy is hashed before it takes the file's name; the damaged file is kept beside it.
     """
     photo = await _to_be_healed(db, photo_id)
-    async with db.transaction() as session:
-        copy = await copies.of_content(session, photo.file_hash or "")
-    if copy is None or photo.file_hash is None:
-        raise NotFound(
-            f"photo {photo_id} has no copy in the backup",
-            hint="`kaleidoscope backup status` tells where the copies are",
-            photo_id=photo_id,
-        )
-    place = await asyncio.to_thread(store)
-    try:
-        # Brought beside it first: nobody has to wait for a large file from far away.
-        draft = await asyncio.to_thread(
-            disk.bring, place, copy.location, photo.path, photo.file_hash, photo.modified_at
-        )
-    except FileProblem as problem:
-        raise Unavailable(f"{photo.path}: {problem}", photo_id=photo_id) from problem
-    try:
-        async with alone(db):  # nothing is filed elsewhere meanwhile
-            now = await _to_be_healed(db, photo_id)
-            if (now.path, now.file_hash) != (photo.path, photo.file_hash):
-                raise Conflict(
-                    f"photo {photo_id} was filed elsewhere meanwhile: {now.path}",
-                    hint="heal it again",
-                    photo_id=photo_id,
-                )
-            aside = await _swap_in(draft, photo)
-            async with db.transaction() as session:
-                await scrubs.set_healed(session, photo_id)
-                events = [Happened(photo_id, "healed", detail={"kept_aside": aside})]
-                if photo.missing_since is not None:
-                    events.append(Happened(photo_id, "found-again"))
-                await note(session, events)
-    finally:
-        await asyncio.to_thread(draft.unlink, missing_ok=True)
+    # Nothing is filed elsewhere while it is alone.
+    async with brought(db, f"photo {photo_id}", photo, photo_id=photo_id) as draft, alone(db):
+        now = await _to_be_healed(db, photo_id)
+        if (now.path, now.file_hash) != (photo.path, photo.file_hash):
+            raise Conflict(
+                f"photo {photo_id} was filed elsewhere meanwhile: {now.path}",
+                hint="heal it again",
+                photo_id=photo_id,
+            )
+        aside = await _swap_in(draft, photo)
+        async with db.transaction() as session:
+            await scrubs.set_healed(session, photo_id)
+            events = [Happened(photo_id, "healed", detail={"kept_aside": aside})]
+            if photo.missing_since is not None:
+                events.append(Happened(photo_id, "found-again"))
+            await note(session, events)
     return Healed(photo_id=photo.photo_id, path=photo.path, kept_aside=aside)
 
 

@@ -15,6 +15,13 @@ from kaleidoscope.people.rules.copies import Known
 DIFFERENT = 3  # bits of a hash that copies differ in at most
 MOST = 200  # faces looked at for one photo: the oldest
 BANDS = 4
+# Pictures that are named by parameters, as rows.
+LOOKS = (
+    "SELECT photo_id, hash, bands::int[] AS bands, width, height"
+    " FROM unnest(CAST(:photos AS bigint[]), CAST(:hashes AS bigint[]), CAST(:bands AS text[]),"
+    "   CAST(:widths AS int[]), CAST(:heights AS int[]))"
+    "   AS u (photo_id, hash, bands, width, height)"
+)
 
 
 @dataclass(frozen=True)
@@ -43,10 +50,7 @@ async def remember(session: AsyncSession, pictures: Sequence[Picture]) -> None:
     await session.execute(
         sql(
             "INSERT INTO pictures (photo_id, hash, bands, width, height)"
-            " SELECT photo_id, hash, bands::int[], width, height"
-            " FROM unnest(CAST(:photos AS bigint[]), CAST(:hashes AS bigint[]),"
-            "   CAST(:bands AS text[]), CAST(:widths AS int[]), CAST(:heights AS int[]))"
-            "   AS u (photo_id, hash, bands, width, height)"
+            f" {LOOKS}"
             " ON CONFLICT (photo_id) DO UPDATE SET hash = excluded.hash, bands = excluded.bands,"
             "   width = excluded.width, height = excluded.height"
         ),
@@ -60,10 +64,7 @@ async def faces_alike(
     """For each photo the faces, with a person, in other photos that look the same."""
     rows = await session.execute(
         sql(
-            "WITH q AS MATERIALIZED (SELECT u.photo_id, u.hash, u.bands::int[] AS bands,"
-            "   u.width, u.height FROM unnest(CAST(:photos AS bigint[]), CAST(:hashes AS bigint[]),"
-            "   CAST(:bands AS text[]), CAST(:widths AS int[]), CAST(:heights AS int[]))"
-            "   AS u (photo_id, hash, bands, width, height))"
+            f"WITH q AS MATERIALIZED ({LOOKS})"
             " SELECT q.photo_id AS looks_like, n.* FROM q CROSS JOIN LATERAL ("
             "   SELECT f.id, f.person_id, f.bbox, p.width, p.height, v.embedding::text AS vector,"
             "     coalesce(f.quality, 1) AS quality"

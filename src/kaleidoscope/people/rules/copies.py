@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kaleidoscope.people.rules.matching import Sitting, Vector, overlap
+from kaleidoscope.kernel.boxes import overlap
+from kaleidoscope.people.rules.matching import Sitting, Vector
 
 SAME_PLACE = 0.5  # intersection over union of the boxes
 SAME_SHAPE = 0.02  # by which the ratios of the sides differ at most

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kaleidoscope.kernel.boxes import overlap, paired
+
 Vector = NDArray[np.float32]
 Vectors = NDArray[np.float32]  # one a row
 
@@ -271,25 +273,10 @@ def _may_follow(sight: Sight, verdict: Verdict) -> bool:
     return verdict.person_id is None or verdict.person_id not in sight.refused
 
 
-def overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two boxes x1, y1, x2, y2."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    both = width * height
-    area = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both
-    return both / area
-
-
 def same_places(new: Sequence[Sequence[float]], old: Sequence[Sequence[float]]) -> dict[int, int]:
     """Which new box is which old one: index to index, the best overlap first, each used once."""
     pairs = sorted(
         ((overlap(a, b), i, j) for i, a in enumerate(new) for j, b in enumerate(old)),
         key=lambda p: (-p[0], p[1], p[2]),
     )
-    found: dict[int, int] = {}
-    for share, i, j in pairs:
-        if share >= SAME_PLACE and i not in found and j not in found.values():
-            found[i] = j
-    return found
+    return paired((i, j) for share, i, j in pairs if share >= SAME_PLACE)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from kaleidoscope.kernel.batches import batched
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import Invalid
 from kaleidoscope.library import service as library
@@ -23,7 +24,6 @@ from kaleidoscope.people.rules.naming import Claim, Conflict
 from kaleidoscope.people.service.changes import record, resolve
 
 AT_ONCE = 500  # claims that are settled in one transaction
-T = TypeVar("T")
 
 
 @dataclass
@@ -195,8 +195,3 @@ async def set_birth_date(session: AsyncSession, person_id: int, born: date | Non
     person = await resolve(session, person_id)
     await naming.set_birth_date(session, person, born)
     return person
-
-
-def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """The items, some at a time."""
-    return (items[start : start + size] for start in range(0, len(items), size))

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from kaleidoscope.kernel.batches import batched
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import Invalid, Unavailable
 from kaleidoscope.kernel.store import sync_folder
@@ -27,7 +28,6 @@ from kaleidoscope.people.schemas import PortableFace, PortablePerson, decode_vec
 from kaleidoscope.people.service import matching
 from kaleidoscope.people.service.naming import (
     Heeded,
-    batched,
     find_homes,
     lay_on,
     places,

@@ -25,7 +25,6 @@ from kaleidoscope.people.queries import review as rows
 from kaleidoscope.people.queries.review import Progress
 from kaleidoscope.people.rules import changes, review
 from kaleidoscope.people.rules.changes import PERSON
-from kaleidoscope.people.rules.matching import Vectors
 from kaleidoscope.people.rules.review import NEIGHBOURS, Question
 from kaleidoscope.people.schemas import ReviewFace, ReviewParty, ReviewQuestion
 from kaleidoscope.people.service import matching
@@ -137,13 +136,16 @@ async def _look_at_persons(
     living = [row.id for row in changed if row.lives]
     known = await search.read_means(session, pack.name, pack.dimension, living)
     pairs = {(min(pair), max(pair)) for pair in await rows.partners(session, living)}
-    near_by = await _near(session, pack, known.means, size, NEIGHBOURS + 1)
+    least, nobody = _least(pack, size), [None] * len(known.ids)
+    near_by = await matching.near(
+        session, pack.name, known.means, least, size, nobody, NEIGHBOURS + 1
+    )
     for person, near in zip(known.ids.tolist(), near_by, strict=True):
         others = [p for p in sorted(near, key=lambda p: -near[p]) if p != person]
         pairs |= {(min(p, person), max(p, person)) for p in others[:NEIGHBOURS]}
     found = []
     for one, other, similarity in await rows.pairs(session, pack.name, sorted(pairs)):
-        if similarity >= _least(pack, size) and review.may_be_one(one, other):
+        if similarity >= least and review.may_be_one(one, other):
             p = matching.probability(pack, similarity, size.regulars)
             found.append(review.about_persons(one, other, similarity, p))
     await rows.drop_about_persons(session, [row.id for row in changed], found)
@@ -169,7 +171,8 @@ async def _look_at_faces(
         due = reached.faces_since is None or now - reached.faces_since > AGAIN
         return (replace(reached, face_id=0, faces_since=now), 0) if due else (reached, 0)
     vectors = np.stack([search.from_sql(row.vector) for row in faces])
-    near_by = await _near(session, pack, vectors, size, NEIGHBOURS)
+    least, nobody = _least(pack, size), [None] * len(faces)
+    near_by = await matching.near(session, pack.name, vectors, least, size, nobody, NEIGHBOURS)
     likely = [
         (row.id, person, similarity)
         for row, near in zip(faces, near_by, strict=True)
@@ -186,20 +189,6 @@ async def _look_at_faces(
     await rows.drop_about_faces(session, reached.face_id, last, asked)
     await rows.write(session, pack.name, asked)
     return replace(reached, face_id=last), len(faces)
-
-
-async def _near(
-    session: AsyncSession, pack: Pack, vectors: Vectors, size: search.Library, best: int
-) -> list[dict[int, float]]:
-    """Per vector the persons that it may be."""
-    settings, least = load(PeopleSettings), _least(pack, size)
-    if not len(vectors):
-        return []
-    if size.persons <= settings.exact_up_to:
-        return await search.near_exact(session, pack.name, vectors, least)
-    return await search.near_indexed(
-        session, pack.name, vectors, least, best, settings.search_effort
-    )
 
 
 def _least(pack: Pack, size: search.Library) -> float:

@@ -233,34 +233,30 @@ async def _write_inventory(session: AsyncSession, target_id: UUID, folder: Path)
             ["path", "sha256", "copy", "bytes", "original_name", "captured_at", "people"]
         )
         summed: set[str] = set()
+
+        def tell(file: library.Original | library.KeptCopy, captured: object, shown: str) -> None:
+            writer.writerow(
+                [
+                    *(file.path, file.file_hash or "", file.location or ""),
+                    *(file.size, file.original_name, captured, shown),
+                ]
+            )
+            if file.location and file.location not in summed:
+                summed.add(file.location)
+                sums.write(f"{file.file_hash}  {file.location}\n")
+
         after = 0
         while originals := await library.inventory(session, target_id, after):
-            after = originals[-1].photo_id
+            after = originals[-1].number
             number += len(originals)
             for original in originals:
                 shown = "; ".join(names[i] for i in original.person_ids if i in names)
-                writer.writerow(
-                    [
-                        *(original.path, original.file_hash or "", original.location or ""),
-                        *(original.size, original.original_name, original.captured_at or "", shown),
-                    ]
-                )
-                if original.location and original.location not in summed:
-                    summed.add(original.location)
-                    sums.write(f"{original.file_hash}  {original.location}\n")
+                tell(original, original.captured_at or "", shown)
         after = 0
         while files := await library.kept_inventory(session, target_id, after):
             after = files[-1].number
             for file in files:
-                writer.writerow(
-                    [
-                        *(file.path, file.file_hash, file.location or ""),
-                        *(file.size, file.original_name, "", ""),
-                    ]
-                )
-                if file.location and file.location not in summed:
-                    summed.add(file.location)
-                    sums.write(f"{file.file_hash}  {file.location}\n")
+                tell(file, "", "")
     return number
 
 
