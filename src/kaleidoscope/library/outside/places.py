@@ -114,7 +114,7 @@ def state_of_files(paths: Sequence[str]) -> list[FileState]:
 
 def _state(path: str) -> FileState:
     try:
-        Path(os.fsdecode(to_bytes(path))).stat()
+        os.stat(to_bytes(path))
     except OSError as error:
         return "gone" if error.errno in GONE else "unknown"
     return "there"

@@ -110,32 +110,36 @@ async def counts(session: AsyncSession) -> dict[int, tuple[int, int]]:
     return {place_id: (there, missing) for place_id, there, missing in rows}
 
 
-async def files(session: AsyncSession, place_id: int, after: int, limit: int) -> list[Held]:
-    """The next files of a place, in the order of their ids."""
-    rows = await session.execute(
-        sql(
-            "SELECT m.photo_id, m.final_path AS path, m.missing_since IS NOT NULL AS missing"
-            f" FROM known_places p JOIN media_assets m ON {MINE}"
-            " WHERE p.place_id = :place AND m.photo_id > :after ORDER BY m.photo_id LIMIT :limit"
-        ),
-        {"place": place_id, "after": after, "limit": limit},
-    )
-    return [Held(**row._mapping) for row in rows]
+async def end_of_portion(session: AsyncSession, after: int, size: int) -> int | None:
+    """The number of the last of the next so many assets; None: there are no more."""
+    last: int | None = (
+        await session.execute(
+            sql(
+                "SELECT max(photo_id) FROM (SELECT photo_id FROM media_assets"
+                " WHERE photo_id > :after ORDER BY photo_id LIMIT :size) portion"
+            ),
+            {"after": after, "size": size},
+        )
+    ).scalar_one()
+    return last
 
 
-async def files_below(
-    session: AsyncSession, place_id: int, folder: str, after: int, limit: int
+async def files(
+    session: AsyncSession, place_id: int, after: int, last: int, folder: str | None = None
 ) -> list[Held]:
-    """The next files of a place that lie below a folder, in the order of their ids."""
+    """The files of a place among the assets numbered above `after` up to `last`, in their order;
+    with a folder only those below it.
+    """
     rows = await session.execute(
         sql(
             "SELECT m.photo_id, m.final_path AS path, m.missing_since IS NOT NULL AS missing"
             f" FROM known_places p JOIN media_assets m ON {MINE}"
-            " WHERE p.place_id = :place AND m.photo_id > :after"
-            " AND starts_with(m.final_path, rtrim(CAST(:folder AS text), '/') || '/')"
-            " ORDER BY m.photo_id LIMIT :limit"
+            " WHERE p.place_id = :place AND m.photo_id > :after AND m.photo_id <= :last"
+            " AND (CAST(:folder AS text) IS NULL"
+            "  OR starts_with(m.final_path, rtrim(CAST(:folder AS text), '/') || '/'))"
+            " ORDER BY m.photo_id"
         ),
-        {"place": place_id, "folder": folder, "after": after, "limit": limit},
+        {"place": place_id, "after": after, "last": last, "folder": folder},
     )
     return [Held(**row._mapping) for row in rows]
 

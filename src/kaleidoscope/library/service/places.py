@@ -7,7 +7,7 @@ Nothing here deletes anything, on the disk or in the ledger.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -30,6 +30,7 @@ from kaleidoscope.library.settings import LibrarySettings
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 1000
+LEDGER_AT_ONCE = 10_000  # rows of the ledger that are walked in one statement
 ROWS_SAMPLED, FILES_SAMPLED = 5000, 50  # each minute: read of the ledger, looked for in a place
 FROZEN_AGAIN_AFTER = timedelta(minutes=10)  # until a frozen place's files are looked for anew
 
@@ -157,16 +158,30 @@ async def _frozen(db: Database, place: Place, folder: str, why: str | None) -> l
 
 async def _count_below(db: Database, place: Place, folder: str) -> tuple[int, int]:
     """How many of a place's files below a folder are gone, of how many believed there."""
-    gone = there = after = 0
-    while True:
-        async with db.transaction() as session:
-            files = await rows.files_below(session, place.place_id, folder, after, AT_ONCE)
-        if not files:
-            return gone, there
-        after = files[-1].photo_id
+    gone = there = 0
+    async for files in _files(db, place, folder):
         believed = [file.path for file in files if not file.missing]
         there += len(believed)
         gone += (await asyncio.to_thread(disk.state_of_files, believed)).count("gone")
+    return gone, there
+
+
+async def _files(
+    db: Database, place: Place, folder: str | None = None
+) -> AsyncIterator[list[rows.Held]]:
+    """The files of a place (below a folder), some at a time.
+
+    The ledger is walked by numbers: whose file it is can be told of each, and not looked up.
+    """
+    after = 0
+    while True:
+        async with db.transaction() as session:
+            last = await rows.end_of_portion(session, after, LEDGER_AT_ONCE)
+            if last is None:
+                return
+            files = await rows.files(session, place.place_id, after, last, folder)
+        yield files
+        after = last
 
 
 async def count_anew(session: AsyncSession, folder: str) -> None:
@@ -254,13 +269,8 @@ async def _count(db: Database, place: Place) -> tuple[dict[int, str], dict[int, 
     custody has filed elsewhere meanwhile."""
     gone: dict[int, str] = {}
     back: dict[int, str] = {}
-    after = there = 0
-    while True:
-        async with db.transaction() as session:
-            files = await rows.files(session, place.place_id, after, AT_ONCE)
-        if not files:
-            return gone, back, there
-        after = files[-1].photo_id
+    there = 0
+    async for files in _files(db, place):
         states = await asyncio.to_thread(disk.state_of_files, [file.path for file in files])
         away: dict[int, str] = {}
         for file, state in zip(files, states, strict=True):
@@ -273,6 +283,7 @@ async def _count(db: Database, place: Place) -> tuple[dict[int, str], dict[int, 
             async with db.transaction() as session:
                 still = await rows.still_at(session, away)
             gone |= {photo_id: path for photo_id, path in away.items() if photo_id in still}
+    return gone, back, there
 
 
 async def _unwell(db: Database, place: Place) -> str | None:
