@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,13 @@ from album import DIMENSION, Album, detection, face
 
 from kaleidoscope.kernel.errors import NotFound
 from kaleidoscope.kernel.settings import load
+from kaleidoscope.ml.catalog import BUILTIN
 from kaleidoscope.people import jobs, service
+from kaleidoscope.people.queries import persons
 from kaleidoscope.people.rules.clustering import Rule, together
 from kaleidoscope.people.rules.consolidation import Faces, Regrouping, Said, Whole, regroup
 from kaleidoscope.people.rules.matching import Limits
-from kaleidoscope.people.service import Consolidated
+from kaleidoscope.people.service import Consolidated, healing
 
 
 def unit(*values: float) -> np.ndarray:
@@ -61,6 +64,61 @@ async def test_a_second_round_looks_at_changes_alone(lenient: Album) -> None:
     await jobs.consolidate(lenient.db)
     await jobs.consolidate(lenient.db)  # the survivor of the first round has changed
     assert await jobs.consolidate(lenient.db) is None
+
+
+async def test_of_who_is_in_many_photos_only_new_faces_are_looked_at(
+    album: Album, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(healing, "SMALL", 0)
+    monkeypatch.setattr(healing, "MANY", 2)
+    monkeypatch.setattr(healing, "LONGEST_WRITING", timedelta(0))
+    _, [person] = await album.shoot(1)
+    for view in range(1, 4):
+        await album.shoot(1, view=view)
+    assert await looked_at(album) == 4
+    await jobs.consolidate(album.db)
+    await album.shoot(1, view=9)
+    await album.shoot(2)
+    assert await looked_at(album) == 2
+    done = await jobs.consolidate(album.db)
+    assert done is not None and done.moved == 0
+    assert await looked_at(album) == 0
+    assert await looked_at(album, thorough=True) == 6, "until all are taken apart once"
+    await jobs.consolidate_thoroughly(album.db)
+    assert await looked_at(album, thorough=True) == 0
+    assert await album.value("SELECT count(*) FROM faces WHERE person_id = :p", p=person) == 5
+    await album.check()
+
+
+async def test_a_new_face_is_taken_from_who_is_in_many_photos(
+    album: Album, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(healing, "SMALL", 0)
+    monkeypatch.setattr(healing, "MANY", 2)
+    monkeypatch.setattr(healing, "LONGEST_WRITING", timedelta(0))
+    _, [person] = await album.shoot(1)
+    for view in range(1, 4):
+        await album.shoot(1, view=view)
+    await jobs.consolidate(album.db)
+    photo, [stranger] = await album.shoot(2)
+    await album.rows("UPDATE faces SET person_id = :p WHERE photo_id = :x", p=person, x=photo)
+    await album.rows(
+        "UPDATE photo_persons SET person_id = :p WHERE photo_id = :x", p=person, x=photo
+    )
+    async with album.db.transaction() as session:
+        await persons.recount_persons(session, [person or 0, stranger or 0])
+    done = await jobs.consolidate(album.db)
+    assert done is not None and (done.split, done.founded, done.moved) == (1, 1, 1)
+    assert await album.persons(photo) != [person]
+    assert await album.value("SELECT count(*) FROM faces WHERE person_id = :p", p=person) == 4
+    await album.check()
+
+
+async def looked_at(album: Album, *, thorough: bool = False) -> int:
+    """How many faces the next round takes apart."""
+    async with album.db.transaction() as session:
+        found = await healing.look(session, BUILTIN, thorough=thorough)
+    return 0 if found is None else len(found.faces.ids)
 
 
 async def test_an_undone_merge_is_not_made_again(lenient: Album) -> None:
@@ -323,11 +381,17 @@ def regrouped(persons: list[int], vectors: list[np.ndarray], **more: Any) -> lis
         np.array(vectors, np.float32),
     )
     none = np.zeros(0, np.int64)
-    whole = more.pop("whole", Whole(none, none, np.zeros((0, DIMENSION), np.float32)))
+    whole = more.pop("whole", Whole(none, none, np.zeros((0, DIMENSION), np.float32), none == 1))
     if "confirmed_persons" in more:
         more["confirmed"] = frozenset(more.pop("confirmed_persons"))
     limits = Limits(join=0.95, merge=0.9, copy=0.98, same=0.99, found=0.1, lonely=0.9)
     return regroup(faces, whole, Said(**more), limits)
+
+
+def settled(person: int, count: int, mean: np.ndarray) -> Whole:
+    """A person of whose faces `count` are taken as they are."""
+    means = np.array([mean], np.float32)
+    return Whole(np.array([person]), np.array([count]), means, np.array([False]))
 
 
 NEAR = [unit(1, 0.02 * i) for i in range(4)]
@@ -374,10 +438,46 @@ def test_confirmed_faces_keep_their_person() -> None:
 
 
 def test_whole_persons_take_part_as_they_are() -> None:
-    whole = Whole(np.array([5]), np.array([9]), np.array([unit(1, 0.01)], np.float32))
+    whole = settled(5, 9, unit(1, 0.01))
     [found] = regrouped([1, 1], NEAR[:2], whole=whole)
     assert found.merged == {1: 5} and found.persons == {1, 5}
     assert regrouped([1, 1], NEAR[:2], whole=whole, present=[(0, 5)]) == []
+
+
+def test_new_faces_of_who_is_in_many_photos_stay_with_the_settled_ones() -> None:
+    assert regrouped([5] * 4, NEAR, whole=settled(5, 90, unit(1, 0.01))) == []
+    of_two = regrouped(
+        [5, 5], [unit(1), unit(1, 0.3)], photos=[7, 7], whole=settled(5, 90, unit(1))
+    )
+    assert [set(moves.faces) for moves in of_two] == [{102}], "one of two in a photo is another"
+
+
+def test_strangers_among_the_new_faces_leave_the_id_to_the_settled_ones() -> None:
+    [found] = regrouped([5] * 4, FAR, whole=settled(5, 3, unit(1, 0.01)))
+    assert {f: p for f, (p, _) in found.faces.items()} == dict.fromkeys((101, 102, 103, 104), -1)
+    assert found.split == {5} and not found.merged
+
+
+def test_settled_faces_go_where_somebody_larger_takes_them_in() -> None:
+    [found] = regrouped([5, 6, 6, 6, 6, 5], [*NEAR, NEAR[0], FAR[0]], whole=settled(5, 2, NEAR[1]))
+    assert found.merged == {5: 6}, "they are not among the faces: their id becomes the other's"
+    assert {f: p for f, (p, _) in found.faces.items()} == {101: 6, 106: -1}
+
+
+def test_of_a_person_known_in_part_the_rest_is_the_rest() -> None:
+    faces = Faces(
+        np.array([101, 102]),
+        np.array([5, 5]),
+        np.array([1, 2]),
+        np.ones(2),
+        np.zeros(2, np.bool_),
+        np.array([0, 101]),  # a copy counts for nothing
+        np.array([FAR[0], FAR[0]], np.float32),
+    )
+    mean = (3 * NEAR[0] + FAR[0]) / 4
+    rest = settled(5, 4, mean).without(faces, [5])
+    assert rest.counts.tolist() == [3] and np.allclose(rest.means, NEAR[0], atol=1e-6)
+    assert len(settled(5, 4, mean).without(faces).ids) == 0
 
 
 def test_of_a_crowd_the_strangers_are_found_too() -> None:

@@ -184,7 +184,7 @@ def _api_is_away(why: str) -> Retry:
 
 
 async def consolidate(
-    db: Database, *, everybody: bool = False, dry_run: bool = False
+    db: Database, *, everybody: bool = False, thorough: bool = False, dry_run: bool = False
 ) -> Consolidated | None:
     """Merge what arrival order split, split what it merged, and place faces that were open.
 
@@ -193,7 +193,7 @@ async def consolidate(
     """
     pack = matching.find_pack(None)
     async with db.transaction() as session:
-        round_ = await healing.look(session, pack, everybody=everybody)
+        round_ = await healing.look(session, pack, everybody=everybody, thorough=thorough)
         wants_index = await healing.wants_index(session, pack)
     if wants_index and not dry_run:
         await build_index(db, pack)
@@ -225,6 +225,17 @@ async def consolidate_when_quiet(db: Database) -> Consolidated | None:
     if busy and clock.now() - overdue < load(PeopleSettings).consolidate_at_least:
         return None
     return await consolidate(db)
+
+
+async def consolidate_thoroughly(db: Database) -> Consolidated | None:
+    """Consolidate all who have changed since the last time with all their faces, if nothing else
+    is going on.
+    """
+    async with db.transaction() as session:
+        counts = await library.counts(session)
+    if counts["READY"] + counts["PROCESSING"] > 0:
+        return None
+    return await consolidate(db, thorough=True)
 
 
 # ---- questions ---------------------------------------------------------------------------------
@@ -266,4 +277,7 @@ CONSOLIDATION = ClockJob(
     "consolidate", load(PeopleSettings).consolidate_every, consolidate_when_quiet
 )
 QUESTIONS = ClockJob("review", load(PeopleSettings).ask_every, find_questions_when_quiet)
-CLOCK = [CONSOLIDATION, QUESTIONS]
+THOROUGHLY = ClockJob(
+    "consolidate-thoroughly", load(PeopleSettings).consolidate_thoroughly, consolidate_thoroughly
+)
+CLOCK = [CONSOLIDATION, THOROUGHLY, QUESTIONS]

@@ -331,6 +331,16 @@ class Consolidation(Base):
     finished_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=NOW, comment="When the last round ended"
     )
+    looked_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True),
+        server_default=text("to_timestamp(0)"),
+        comment="Faces created before then were there in the last round",
+    )
+    thorough_version: Mapped[int] = mapped_column(
+        BigInteger,
+        server_default=text("0"),
+        comment="Persons changed at this version or later are still to be taken apart as a whole",
+    )
 
 
 class ReviewQuestion(Base):

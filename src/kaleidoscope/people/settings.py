@@ -77,3 +77,9 @@ class PeopleSettings(Section):
         gt=timedelta(0),
         description="After so many seconds of a long ingest persons are compared all the same.",
     )
+    consolidate_thoroughly: timedelta = Field(
+        default=timedelta(days=1),
+        gt=timedelta(0),
+        description="How often, in seconds, who has changed is taken apart with all faces: in "
+        "between, of a person in many photos only the new ones are looked at.",
+    )

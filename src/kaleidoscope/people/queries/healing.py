@@ -10,25 +10,27 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from kaleidoscope.kernel.db import sql
 
 
-async def version(session: AsyncSession) -> int:
-    """The oldest transaction still running: every change by an earlier one is visible.
+async def version(session: AsyncSession) -> tuple[datetime, int]:
+    """Now, and the oldest transaction still running: every change by an earlier one is visible.
 
     Who has read all up to here asks next for what changed at this version or later, and misses
     nothing, whatever the order in which transactions commit.
     """
-    found: int = (
-        await session.execute(sql("SELECT (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint"))
-    ).scalar_one()
-    return found
+    found = await session.execute(
+        sql("SELECT now(), (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint")
+    )
+    at, oldest = found.one()
+    return at, oldest
 
 
-async def changed_persons(session: AsyncSession, pack: str) -> list[int]:
-    """Living persons changed since the pack's last round of consolidation."""
+async def changed_persons(session: AsyncSession, pack: str, *, thorough: bool) -> list[int]:
+    """Living persons changed since the pack's last round of consolidation, or thorough one."""
+    version = "thorough_version" if thorough else "version"
     rows = await session.execute(
         sql(
             "SELECT p.id FROM persons p JOIN person_vectors v ON v.person_id = p.id"
             " WHERE v.pack = :pack AND v.count > 0 AND p.merged_into IS NULL AND p.version >="
-            "   coalesce((SELECT version FROM consolidations WHERE pack = :pack), 0)"
+            f"   coalesce((SELECT {version} FROM consolidations WHERE pack = :pack), 0)"
             " ORDER BY p.id"
         ),
         {"pack": pack},
@@ -52,14 +54,35 @@ async def overdue_since(session: AsyncSession, pack: str) -> datetime | None:
     return since
 
 
-async def finish_round(session: AsyncSession, pack: str, version: int) -> None:
-    """Remember that everything before `version` has been consolidated."""
+async def looked_at(session: AsyncSession, pack: str) -> datetime:
+    """Faces created before then were there in the pack's last round; the epoch: there was none."""
+    found: datetime = (
+        await session.execute(
+            sql(
+                "SELECT coalesce((SELECT looked_at FROM consolidations WHERE pack = :pack),"
+                "   to_timestamp(0))"
+            ),
+            {"pack": pack},
+        )
+    ).scalar_one()
+    return found
+
+
+async def finish_round(
+    session: AsyncSession, pack: str, version: int, looked_at: datetime, *, thorough: bool
+) -> None:
+    """Remember that everything before `version` has been consolidated, and every face created
+    before `looked_at` been seen.
+    """
     await session.execute(
         sql(
-            "INSERT INTO consolidations (pack, version) VALUES (:pack, :version)"
-            " ON CONFLICT (pack) DO UPDATE SET version = excluded.version, finished_at = now()"
+            "INSERT INTO consolidations AS c (pack, version, looked_at, thorough_version)"
+            " VALUES (:pack, :version, :looked_at, CASE WHEN :thorough THEN :version ELSE 0 END)"
+            " ON CONFLICT (pack) DO UPDATE SET version = excluded.version, finished_at = now(),"
+            "   looked_at = excluded.looked_at, thorough_version = CASE WHEN :thorough"
+            "     THEN excluded.thorough_version ELSE c.thorough_version END"
         ),
-        {"pack": pack, "version": version},
+        {"pack": pack, "version": version, "looked_at": looked_at, "thorough": thorough},
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -231,13 +232,23 @@ async def read_means(
         " ORDER BY person_id",
         [pack, dimension, person_ids, person_ids],
     )
-    return Whole(rows["id"].astype(np.int64), rows["count"].astype(np.int64), _vectors(rows))
+    ids = rows["id"].astype(np.int64)
+    unchanged = np.zeros(len(ids), np.bool_)
+    return Whole(ids, rows["count"].astype(np.int64), _vectors(rows), unchanged)
 
 
 async def read_faces(
-    session: AsyncSession, pack: str, dimension: int, person_ids: Sequence[int] | None
+    session: AsyncSession,
+    pack: str,
+    dimension: int,
+    person_ids: Sequence[int] | None,
+    *,
+    settled: Sequence[int] = (),
+    since: datetime | None = None,
 ) -> Faces:
-    """The faces of these persons (None: of all), and every face without a person."""
+    """The faces of these persons (None: of all), and every face without a person; of those in
+    `settled` the faces that came later than `since`, without copies of what they had before.
+    """
     rows = await _copied(
         session,
         FACE,
@@ -246,9 +257,11 @@ async def read_faces(
         " (1000 * coalesce(f.quality, 1))::bigint, (f.confirmed_by = 'person')::int::bigint,"
         " coalesce(f.copy_of, 0), e.embedding"
         " FROM faces f JOIN face_vectors e ON e.face_id = f.id AND e.pack = %s"
-        " WHERE (f.status = 'open' OR %s::bigint[] IS NULL OR f.person_id = ANY(%s))"
+        " LEFT JOIN faces o ON o.id = f.copy_of AND o.person_id = f.person_id"
+        " WHERE (f.status = 'open' OR %s::bigint[] IS NULL OR f.person_id = ANY(%s)"
+        "   OR f.person_id = ANY(%s) AND coalesce(o.created_at, f.created_at) >= %s)"
         " AND vector_dims(e.embedding) = %s ORDER BY f.id",
-        [pack, person_ids, person_ids, dimension],
+        [pack, person_ids, person_ids, list(settled), since, dimension],
     )
     ids, persons, photos, qualities, confirmed, copies = (
         rows[name].astype(np.int64) for name in FACE

@@ -42,11 +42,40 @@ class Faces:
 
 @dataclass(frozen=True)
 class Whole:
-    """Persons who are taken as they are, in rows: ids, counts of faces, means."""
+    """Persons who are taken as they are, in rows: ids, counts of faces, means, and whether they
+    have changed, so that they are compared with everybody.
+
+    Of a person in many photos it may be the faces long settled, while the new ones are among
+    `Faces`: those are looked at one by one, the settled ones stay together and keep the id, unless
+    somebody larger takes them in.
+    """
 
     ids: Indices
     counts: Indices
     means: Vectors
+    changed: Flags
+
+    def some(self, rows: Flags) -> Whole:
+        return Whole(self.ids[rows], self.counts[rows], self.means[rows], self.changed[rows])
+
+    def without(self, faces: Faces, settled: Collection[int] = ()) -> Whole:
+        """Without those who have faces among these; of the persons `settled` the rest is left."""
+        partly = np.isin(self.ids, np.fromiter(settled, np.int64, len(settled)))
+        return self.some(partly | ~np.isin(self.ids, faces.persons))._less(faces)
+
+    def _less(self, faces: Faces) -> Whole:
+        """Without these faces of theirs. A copy of another of the faces does not count."""
+        original = _originals(faces, np.zeros(len(faces.ids), np.bool_))
+        counted = (original == np.arange(len(original))) & np.isin(faces.persons, self.ids)
+        row = np.searchsorted(self.ids, faces.persons[counted])
+        gone = np.bincount(row, minlength=len(self.ids)).astype(np.int64)
+        sums = self.means.astype(np.float64) * self.counts[:, None]
+        np.add.at(sums, row, -faces.vectors[counted].astype(np.float64))
+        rest = self.counts - gone
+        means = np.where(
+            (gone > 0)[:, None], sums / np.maximum(rest, 1)[:, None], self.means
+        ).astype(np.float32)
+        return Whole(self.ids, rest, means, self.changed).some(rest > 0)
 
 
 @dataclass(frozen=True)
@@ -132,14 +161,19 @@ class _Atoms:
         foes = _in_one_photo(faces, limits.same)
         original = _originals(faces, pinned)
         self.counted = original == np.arange(len(original))  # a copy counts for nothing
-        self.of = _pieces(faces, pinned, foes, limits.join, original)  # the piece of each face
-        pieces = int(self.of.max()) + 1 if len(self.of) else 0
-        counts = np.bincount(self.of[self.counted], minlength=pieces).astype(np.float64)
-        sums = np.zeros((pieces, faces.vectors.shape[1]))
-        np.add.at(sums, self.of[self.counted], faces.vectors[self.counted].astype(np.float64))
-        self.counts = np.concatenate([counts, whole.counts.astype(np.float64)])
-        self.sums = np.concatenate([sums, whole.means * whole.counts[:, None].astype(np.float64)])
-        self.fresh = np.arange(len(self.counts)) < pieces
+        home = _homes(faces, whole, pinned, foes, limits.join)[original]
+        piece = _pieces(faces, pinned, foes, limits.join, original)
+        loose, names = home < 0, np.unique(piece[home < 0])
+        pieces = len(names)
+        self.of = np.where(loose, np.searchsorted(names, piece), pieces + home)  # of each face
+        atoms = pieces + len(whole.ids)
+        self.counts = np.bincount(self.of[self.counted], minlength=atoms).astype(np.float64)
+        self.counts[pieces:] += whole.counts
+        self.sums = np.zeros((atoms, faces.vectors.shape[1]))
+        np.add.at(self.sums, self.of[self.counted], faces.vectors[self.counted].astype(np.float64))
+        self.sums[pieces:] += whole.means * whole.counts[:, None].astype(np.float64)
+        self.fresh = np.concatenate([np.ones(pieces, np.bool_), whole.changed])
+        self.settled = dict(zip(whole.ids.tolist(), range(pieces, atoms), strict=True))
         self.persons = np.concatenate([np.zeros(pieces, np.int64), whole.ids])
         self.persons[self.of] = faces.persons
         self.by_person: dict[int, list[int]] = defaultdict(list)
@@ -235,6 +269,17 @@ def _in_one_photo(faces: Faces, same: float) -> Indices:
             one, other = np.nonzero(np.triu(~alike, 1))
             pairs.append(np.stack([rows[one], rows[other]], axis=1))
     return np.concatenate(pairs) if pairs else np.zeros((0, 2), np.int64)
+
+
+def _homes(faces: Faces, whole: Whole, pinned: Flags, foes: Indices, join: float) -> Indices:
+    """For each face the row of its person's settled faces, where it would join those; else -1."""
+    if not len(whole.ids):
+        return np.full(len(faces.ids), -1, np.int64)
+    row = np.minimum(np.searchsorted(whole.ids, faces.persons), len(whole.ids) - 1)
+    likeness = np.einsum("ij,ij->i", faces.vectors, whole.means[row])
+    twice = foes[faces.persons[foes[:, 0]] == faces.persons[foes[:, 1]]]
+    alike = (likeness >= join) & ~np.isin(np.arange(len(row)), twice)
+    return np.where((whole.ids[row] == faces.persons) & (alike | pinned), row, -1)
 
 
 def _originals(faces: Faces, pinned: Flags) -> Indices:
@@ -339,7 +384,7 @@ class _Identities:
         claims: list[tuple[bool, bool, bool, int, int, int]] = []
         for group, share in self.shares.items():
             for person, count in share.items():
-                if person != NOBODY:
+                if person != NOBODY and self._may_be(group, person):
                     here = person in atoms.anchors and self.groups[atoms.anchors[person]] == group
                     confirmed, named = person in said.confirmed, person in said.names
                     claims.append((here and confirmed, here and named, here, count, -person, group))
@@ -354,6 +399,11 @@ class _Identities:
             if self.best_quality[group] >= self.limits.found:
                 ids[group], found = found, found - 1
         return ids
+
+    def _may_be(self, group: int, person: int) -> bool:
+        """Settled faces keep the id: where they are not, nobody else's can have it."""
+        settled = self.atoms.settled.get(person)
+        return settled is None or int(self.groups[settled]) == group
 
     @cached_property
     def best_quality(self) -> Mapping[int, float]:
@@ -376,7 +426,9 @@ class _Identities:
         merged, split = {}, set()
         for person, groups in where.items():
             if all(self.ids.get(group) != person for group in groups):
-                merged[person] = self.ids[groups.most_common(1)[0][0]]
+                settled = atoms.settled.get(person)
+                most = groups.most_common(1)[0][0] if settled is None else self.groups[settled]
+                merged[person] = self.ids[int(most)]
             elif len(groups) > 1:
                 split.add(person)
         given = np.array([self.ids.get(group, NOBODY) for group in group_of.tolist()], np.int64)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -34,13 +34,18 @@ from kaleidoscope.people.settings import PeopleSettings
 SMALL = 20_000  # faces up to which everybody is looked at anew: then arrival order leaves no trace
 READ_AT_MOST = 200_000  # persons up to which all are read to be compared with, a second
 FEW = 2000  # changed persons whose neighbours are searched for one by one
+# Faces of a person from which on those of earlier rounds are settled, until a thorough one.
+MANY = 16
+LONGEST_WRITING = timedelta(minutes=1)  # a face may be committed so long after it was created
 
 
 @dataclass(frozen=True)
 class Round:
     """What a round of consolidation looks at: faces of persons to be taken apart, other persons."""
 
+    at: datetime
     version: int
+    thorough: bool
     changed: list[int]
     versions: dict[int, int]
     faces: Faces
@@ -71,13 +76,17 @@ class Consolidated:
         return Consolidated(**counts, round=self.round or other.round)
 
 
-async def look(session: AsyncSession, pack: Pack, *, everybody: bool = False) -> Round | None:
+async def look(
+    session: AsyncSession, pack: Pack, *, everybody: bool = False, thorough: bool = False
+) -> Round | None:
     """What has changed since the last round, and what it has to be compared with; None: nothing.
 
-    In a small library, or when `everybody` is asked for, all persons are taken apart.
+    Of who is in many photos only the new faces are taken apart, unless `thorough`: then all who
+    have changed since the last thorough round are, with all their faces. In a small library, or
+    when `everybody` is asked for, all persons are.
     """
-    version = await healing.version(session)
-    changed = await healing.changed_persons(session, pack.name)
+    at, version = await healing.version(session)
+    changed = await healing.changed_persons(session, pack.name, thorough=thorough)
     if not changed and not everybody:
         return None
     library = await matching.size(session, pack.name)
@@ -90,17 +99,21 @@ async def look(session: AsyncSession, pack: Pack, *, everybody: bool = False) ->
             compared = await _neighbours(session, pack, changed, limits.merge, library)
     whole = await search.read_means(session, pack.name, pack.dimension, compared)
     versions = await healing.versions(session, whole.ids.tolist())
-    apart = None if everybody else changed
-    faces = await search.read_faces(session, pack.name, pack.dimension, apart)
-    whole = _without(whole, faces)
+    thorough = thorough or everybody
+    settled: set[int] = set()
+    if not thorough:
+        settled = set(changed) & set(whole.ids[whole.counts > MANY].tolist())
+    faces = await search.read_faces(
+        session,
+        pack.name,
+        pack.dimension,
+        None if everybody else sorted(set(changed) - settled),
+        settled=sorted(settled),
+        since=await healing.looked_at(session, pack.name) if settled else None,
+    )
+    whole = replace(whole, changed=np.isin(whole.ids, changed)).without(faces, settled)
     said = await _said(session, faces, whole)
-    return Round(version, changed, versions, faces, whole, said, limits)
-
-
-def _without(whole: Whole, faces: Faces) -> Whole:
-    """Those whose faces are not read one by one."""
-    rest = ~np.isin(whole.ids, faces.persons)
-    return Whole(whole.ids[rest], whole.counts[rest], whole.means[rest])
+    return Round(at, version, thorough, changed, versions, faces, whole, said, limits)
 
 
 async def _said(session: AsyncSession, faces: Faces, whole: Whole) -> Said:
@@ -110,7 +123,9 @@ async def _said(session: AsyncSession, faces: Faces, whole: Whole) -> Said:
     others = set(whole.ids.tolist())
     if others:
         photos = np.unique(faces.photos).tolist()
-        present = [(x, p) for x, p in await healing.present(session, photos) if p in others]
+        # Who is in a photo by one of these faces alone need not be there.
+        elsewhere = others - set(faces.persons.tolist())
+        present = [(x, p) for x, p in await healing.present(session, photos) if p in elsewhere]
         apart = await healing.apart(session, sorted(others))
     face_noes: list[tuple[int, int]] = []
     for face, person, is_not in await healing.noes(session):
@@ -164,7 +179,11 @@ async def settle(
     await locks.lock_identity(session, alone=True)
     touched = {p for group in groups for p in group.persons}
     now = await healing.versions(session, sorted(touched))
-    before = await ledger.load_state(session, touched, {f for g in groups for f in g.before})
+    # Of who remains, only the faces that move: a person may have many thousands.
+    gone = {p for group in groups for p in group.merged}
+    before = await ledger.load_state(session, gone, {f for g in groups for f in g.before})
+    remaining = await ledger.load_persons(session, touched - gone)
+    before = replace(before, persons={**before.persons, **remaining.persons})
     groups = [group for group in groups if _as_seen(group, round_, now, before)]
     wanted = [(group, number) for group in groups for number in sorted(group.founded)]
     stood_for = [group.founded[number] or None for group, number in wanted]
@@ -210,7 +229,9 @@ async def overdue_since(session: AsyncSession, pack: Pack) -> datetime | None:
 
 async def finish(session: AsyncSession, pack: Pack, round_: Round) -> None:
     """Remember how far consolidation has come."""
-    await healing.finish_round(session, pack.name, round_.version)
+    await healing.finish_round(
+        session, pack.name, round_.version, round_.at - LONGEST_WRITING, thorough=round_.thorough
+    )
 
 
 async def wants_index(session: AsyncSession, pack: Pack) -> bool:
