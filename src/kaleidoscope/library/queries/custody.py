@@ -491,13 +491,15 @@ async def amend(
 async def filed_from(session: AsyncSession, sources: Collection[str]) -> dict[str, Row[Any]]:
     """The latest file filed from each of these paths.
 
-    Answers source, photo_id, kind, together (its group), age and path, by the source.
+    Answers source, photo_id, kind, together (its group), age, path, media_type, at (when it was
+    taken) and confidence, by the source.
     """
     rows = await session.execute(
         sql(
             "SELECT DISTINCT ON (m.source_path) m.source_path AS source, m.photo_id, m.kind,"
             " m.group_id AS together, now() - m.recorded_at AS age,"
-            " CASE WHEN m.kind = 'duplicate' THEN m.target_path ELSE a.final_path END AS path"
+            " CASE WHEN m.kind = 'duplicate' THEN m.target_path ELSE a.final_path END AS path,"
+            " a.media_type::text, a.captured_at AS at, a.captured_at_confidence AS confidence"
             " FROM custody_moves m JOIN media_assets a ON a.photo_id = m.photo_id"
             " WHERE m.source_path = ANY(:sources) AND m.state IN ('RECORDED', 'RELEASED')"
             " AND m.kind IN ('file', 'duplicate') ORDER BY m.source_path, m.move_id DESC"
@@ -505,6 +507,18 @@ async def filed_from(session: AsyncSession, sources: Collection[str]) -> dict[st
         {"sources": list(sources)},
     )
     return {row.source: row for row in rows}
+
+
+async def put_together(session: AsyncSession, groups: Mapping[int, UUID]) -> None:
+    """Filed assets that came alone travel in these groups from now on."""
+    await session.execute(
+        sql(
+            "UPDATE custody_moves m SET group_id = g.together"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:groups AS uuid[])) AS g (id, together)"
+            " WHERE m.photo_id = g.id AND m.kind IN ('file', 'refile') AND m.group_id IS NULL"
+        ),
+        {"ids": list(groups), "groups": list(groups.values())},
+    )
 
 
 async def filed_assets(
