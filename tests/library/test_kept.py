@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -13,10 +14,11 @@ from custodian import Custodian, files, jpeg
 from scans import Register, Write
 
 from kaleidoscope.kernel.db import Database
-from kaleidoscope.kernel.errors import Conflict, NotFound
+from kaleidoscope.kernel.errors import Conflict, NotFound, Unavailable
 from kaleidoscope.kernel.paths import to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service as library
+from kaleidoscope.library.outside import originals as disk
 
 NOW = timedelta(0)
 XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>five stars</x:xmpmeta>"
@@ -145,6 +147,71 @@ async def test_rot_in_them_is_found_and_healed(custodian: Custodian, target: Pat
         await library.heal_kept(custodian.db, row.final_path)
     with pytest.raises(NotFound):
         await library.heal_kept(custodian.db, "/nowhere.xmp")
+
+
+async def test_a_folder_that_cannot_be_written_is_told(
+    custodian: Custodian, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the last step, too: then all is as it was, and healing can be tried again."""
+    await fill(custodian)
+    await copy(custodian.db)
+    path = Path((await kept(custodian.db))["IMG_1.xmp"].final_path)
+    status = path.stat()
+    damaged = XMP[:-1] + b"?"
+    path.write_bytes(damaged)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    before = files(path.parent)
+
+    def refuse(*words: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        with pytest.raises(Unavailable, match=f"{path}: it cannot be written: Read-only") as told:
+            await library.heal_kept(custodian.db, to_text(path))
+    assert str(path.parent) in (told.value.hint or "")
+    assert files(path.parent) == before and path.read_bytes() == damaged
+    await library.heal_kept(custodian.db, to_text(path))
+    assert path.read_bytes() == XMP
+
+
+async def test_a_folder_that_is_none_any_more_is_told(custodian: Custodian, target: Path) -> None:
+    await fill(custodian)
+    await copy(custodian.db)
+    path = Path((await kept(custodian.db))["notes.txt"].final_path)
+    away = path.parent.rename(path.parent.with_name("away"))
+    path.parent.write_bytes(b"a file in its place")
+    with pytest.raises(Unavailable, match=f"{path}: it cannot be written") as told:
+        await library.heal_kept(custodian.db, to_text(path))
+    assert str(path.parent) in (told.value.hint or "")
+    path.parent.unlink()
+    away.rename(path.parent)
+
+
+async def test_what_cannot_be_put_back_hinders_no_other(
+    custodian: Custodian, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(custodian)
+    await copy(custodian.db)
+    roots = [custodian.originals, custodian.duplicates, custodian.set_aside]
+    before = [path for root in roots for path in files(root)]
+    for path in before:
+        path.unlink()
+    name = disk._name
+
+    def refuse(draft: Path, to: Path) -> None:
+        if to.suffix == ".xmp":
+            raise OSError(errno.EROFS, "Read-only file system")
+        name(draft, to)
+
+    monkeypatch.setattr(disk, "_name", refuse)
+    done = await library.put_back(custodian.db, await library.use_target(custodian.db))
+    (told,) = done["failed"].items()
+    assert (
+        told[0].endswith("IMG_1.xmp") and told[1] == "it cannot be written: Read-only file system"
+    )
+    lying = [path for root in roots for path in files(root)]
+    assert lying == [path for path in before if path.suffix != ".xmp"]  # no half of it either
 
 
 async def test_a_sidecar_that_an_editor_wrote_to_is_no_rot(

@@ -21,7 +21,7 @@ from household import Household
 
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
-from kaleidoscope.kernel.errors import Conflict, DatabaseError, NotFound
+from kaleidoscope.kernel.errors import Conflict, DatabaseError, NotFound, Unavailable
 from kaleidoscope.kernel.store import FolderStore, StoreProblem
 from kaleidoscope.library import service as library
 from kaleidoscope.upkeep import jobs, service
@@ -317,6 +317,11 @@ async def test_a_used_data_folder_is_refused(home: Household) -> None:
         await service.restore(str(home.disk), {}, name="1999")
     told = await service.restore(str(home.disk), {}, dry_run=True)
     assert told.originals == 1 and not (home.folder / "other").exists()
+    (home.folder / "a file").write_text("")
+    home.set(DATA_DIR=str(home.folder / "a file" / "data"))
+    with pytest.raises(Unavailable, match="a file/data cannot be written") as refused:
+        await service.restore(str(home.disk), {})
+    assert refused.value.hint
 
 
 async def test_a_restore_that_was_killed_goes_on(

@@ -35,7 +35,7 @@ from kaleidoscope.library.queries.kept import Kept, Known
 from kaleidoscope.library.rules import companions
 from kaleidoscope.library.schemas import HealedFile, KeptFile
 from kaleidoscope.library.service.claim import alone
-from kaleidoscope.library.service.copies import brought
+from kaleidoscope.library.service.copies import brought, swapped_in
 from kaleidoscope.library.settings import LibrarySettings
 
 log = structlog.get_logger(__name__)
@@ -221,12 +221,12 @@ def _fault_of(file: Known) -> tuple[str, str] | None:
 async def heal_kept(db: Database, path: str) -> HealedFile:
     """Put a damaged or missing file back from the backup, as `heal` does for an original.
 
-    Raises `NotFound` for a path at which nothing is kept.
+    Raises `NotFound` for a path at which nothing is kept, `Unavailable` where it cannot be written.
     """
     file = await _to_be_healed(db, path)
     async with brought(db, path, file, path=path) as draft, alone(db):
         await _to_be_healed(db, path)
-        aside = await asyncio.to_thread(disk.swap_in, draft, path)
+        aside = await swapped_in(draft, path, path=path)
         async with db.transaction() as session:
             await rows.set_healed(session, file.file_id)
     return HealedFile(path=path, kept_aside=aside)
