@@ -123,6 +123,83 @@ async def test_a_duplicate_that_a_person_deleted_stays_deleted(
     assert await library.find_kept(custodian.db) == {"back": 1}
 
 
+async def problems(db: Database) -> dict[str, tuple[int, str]]:
+    """What is wrong with what is kept, by its message: how many, and one of them."""
+    async with db.transaction() as session:
+        found = await library.kept_errors(session)
+    return {row.message.partition(" (")[0]: (row.total, row.path) for row in found}
+
+
+@pytest.mark.parametrize("how", ["back", "healed", "accepted"])
+async def test_what_is_gone_is_a_problem_until_it_is_back_healed_or_accepted(
+    custodian: Custodian, target: Path, how: str
+) -> None:
+    await fill(custodian)
+    await copy(custodian.db)
+    assert await problems(custodian.db) == {}
+    paths = [Path((await kept(custodian.db))[n].final_path) for n in ("IMG_1.xmp", "again.jpg")]
+    was = [path.read_bytes() for path in paths]
+    for path in paths:
+        path.unlink()
+    assert await library.find_kept(custodian.db) == {"gone": 2}
+    told = {
+        "a sidecar is gone": (1, str(paths[0])),
+        "a duplicate is gone whose original is kept": (1, str(paths[1])),
+    }
+    assert await problems(custodian.db) == told
+    async with custodian.db.transaction() as session:
+        assert await library.alarms(session) == []  # nothing is damaged
+        listed = await library.kept_files(session, unwell=True)
+    assert [file.final_path for file in listed] == [str(path) for path in paths]
+    await library.scrub_some(custodian.db, NOW)
+    assert await library.find_kept(custodian.db) == {}
+    assert await problems(custodian.db) == told
+    if how == "back":
+        for path, content in zip(paths, was, strict=True):
+            path.write_bytes(content)
+        assert (await library.find_kept(custodian.db))["back"] == 2
+    elif how == "healed":
+        for path in paths:
+            await library.heal_kept(custodian.db, to_text(path))
+        assert [path.read_bytes() for path in paths] == was
+    else:
+        async with custodian.db.transaction() as session:
+            assert await library.accept_missing(session, to_text(custodian.duplicates)) == [
+                str(paths[1])
+            ]
+            assert await library.accept_missing(session) == [str(paths[0])]
+    assert await problems(custodian.db) == {}
+    assert await library.find_kept(custodian.db) == {}
+    assert len(await kept(custodian.db)) == (2 if how == "accepted" else 4)
+
+
+async def test_what_was_gone_before_this_was_told_is_told(custodian: Custodian) -> None:
+    await fill(custodian)
+    (custodian.set_aside / "notes.txt").unlink()
+    await rows(
+        custodian.db,
+        "UPDATE kept_files SET missing_since = '2026-01-01' WHERE kind = 'set-aside' RETURNING 1",
+    )
+    assert await library.find_kept(custodian.db) == {}
+    assert list(await problems(custodian.db)) == ["a file that was set aside is gone"]
+    assert (await kept(custodian.db))["notes.txt"].missing_since.year == 2026
+
+
+async def test_a_person_has_it_looked_for_again(custodian: Custodian) -> None:
+    await fill(custodian)
+    path = Path((await kept(custodian.db))["IMG_1.xmp"].final_path)
+    path.unlink()
+    await library.find_kept(custodian.db)
+    message = (await kept(custodian.db))["IMG_1.xmp"].error
+    for is_there in (False, True):
+        if is_there:
+            path.write_bytes(XMP)
+        async with custodian.db.transaction() as session:
+            assert await library.try_kept_again(session, "missing", message) == 1
+        assert bool(await problems(custodian.db)) is not is_there
+    assert (await kept(custodian.db))["IMG_1.xmp"].missing_since is None
+
+
 async def test_rot_in_them_is_found_and_healed(custodian: Custodian, target: Path) -> None:
     await fill(custodian)
     await copy(custodian.db)

@@ -96,7 +96,16 @@ from kaleidoscope.library.service.figures import (
 from kaleidoscope.library.service.geocoding import geocode_pending, place_of
 from kaleidoscope.library.service.hashing import hash_pending
 from kaleidoscope.library.service.history import Happened, history, note
-from kaleidoscope.library.service.kept import find_kept, heal_kept, is_kept, kept_files
+from kaleidoscope.library.service.kept import (
+    accept_missing,
+    find_kept,
+    heal_kept,
+    is_kept,
+    kept_errors,
+    kept_errors_state,
+    kept_files,
+    try_kept_again,
+)
 from kaleidoscope.library.service.ledger import (
     attempts,
     by_contents,
@@ -174,6 +183,7 @@ __all__ = [
     "SetAside",
     "Target",
     "Work",
+    "accept_missing",
     "alarms",
     "attempt_results",
     "attempts",
@@ -226,6 +236,8 @@ __all__ = [
     "history",
     "inventory",
     "is_kept",
+    "kept_errors",
+    "kept_errors_state",
     "kept_files",
     "kept_inventory",
     "know_place",
@@ -283,6 +295,7 @@ __all__ = [
     "thumbnail_pending",
     "time_out",
     "try_again",
+    "try_kept_again",
     "undated_asset",
     "undo_correction",
     "unwanted_copies",
