@@ -551,15 +551,37 @@ async def filed_assets(
     return rows.all()
 
 
-async def counts_since(session: AsyncSession, seconds: float) -> Sequence[Row[Any]]:
-    """How many moves of each inbox and kind were recorded in the last seconds."""
+async def counts_since(session: AsyncSession, day: float, hour: float) -> Sequence[Row[Any]]:
+    """How many moves of each inbox and kind were recorded in so many last seconds: in the longer
+    time `number`, in the shorter one `lately`."""
     rows = await session.execute(
         sql(
-            "SELECT inbox, kind, count(*) AS number FROM custody_moves"
-            " WHERE recorded_at > now() - make_interval(secs => :seconds) AND inbox IS NOT NULL"
+            "SELECT inbox, kind, count(*) AS number, count(*) FILTER"
+            "  (WHERE recorded_at > now() - make_interval(secs => :hour)) AS lately"
+            " FROM custody_moves"
+            " WHERE recorded_at > now() - make_interval(secs => :day) AND inbox IS NOT NULL"
             " GROUP BY inbox, kind"
         ),
-        {"seconds": seconds},
+        {"day": day, "hour": hour},
+    )
+    return rows.all()
+
+
+async def doubled(
+    session: AsyncSession, inbox: str, seconds: float, limit: int
+) -> Sequence[Row[Any]]:
+    """What of an inbox were duplicates in the last seconds, the latest first: source, path (null:
+    it was removed), of (where the first copy lies now), since."""
+    rows = await session.execute(
+        sql(
+            "SELECT m.source_path AS source, m.target_path AS path, a.final_path AS of,"
+            " m.recorded_at AS since"
+            " FROM custody_moves m LEFT JOIN media_assets a USING (photo_id)"
+            " WHERE m.kind = 'duplicate' AND m.state IN ('RECORDED', 'RELEASED')"
+            " AND m.recorded_at > now() - make_interval(secs => :seconds) AND m.inbox = :inbox"
+            " ORDER BY m.move_id DESC LIMIT :limit"
+        ),
+        {"inbox": inbox, "seconds": seconds, "limit": limit},
     )
     return rows.all()
 
