@@ -241,6 +241,23 @@ async def open_sources(session: AsyncSession, sources: Collection[str]) -> set[s
     return set(rows.scalars())
 
 
+async def lay_at(session: AsyncSession, paths: Mapping[int, str]) -> set[int]:
+    """Those of these assets that were moved away from the given path, by us or by somebody."""
+    rows = await session.execute(
+        sql(
+            "SELECT g.id"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:paths AS text[])) AS g (id, path)"
+            " WHERE EXISTS (SELECT FROM custody_moves m WHERE m.photo_id = g.id"
+            "   AND m.kind IN ('file', 'refile') AND m.state IN ('RECORDED', 'RELEASED')"
+            "   AND g.path IN (m.source_path, m.target_path))"
+            " OR EXISTS (SELECT FROM asset_events e WHERE e.photo_id = g.id"
+            "   AND e.what = 'found-again' AND e.detail ->> 'from' = g.path)"
+        ),
+        {"ids": list(paths), "paths": list(paths.values())},
+    )
+    return set(rows.scalars())
+
+
 async def has_filed_below(session: AsyncSession, root: str) -> bool:
     """Whether anything was ever filed below a folder and should still be there."""
     rows = await session.execute(

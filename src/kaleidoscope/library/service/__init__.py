@@ -11,6 +11,7 @@ from kaleidoscope.library.service.again import retry
 from kaleidoscope.library.service.alarms import Alarm, alarms
 from kaleidoscope.library.service.attempts import (
     Finding,
+    ask_again,
     attempt_results,
     begin_attempt,
     begin_attempts,
@@ -56,6 +57,7 @@ from kaleidoscope.library.service.custody import (
     circle,
     doubled_lately,
     folders,
+    lay_at,
     prepare,
     refile,
     resume,
@@ -190,6 +192,7 @@ __all__ = [
     "Work",
     "accept_missing",
     "alarms",
+    "ask_again",
     "attempt_results",
     "attempts",
     "begin_attempt",
@@ -247,6 +250,7 @@ __all__ = [
     "kept_inventory",
     "know_place",
     "latest",
+    "lay_at",
     "lock",
     "lock_all",
     "mark_of",

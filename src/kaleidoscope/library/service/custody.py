@@ -241,6 +241,11 @@ async def begun(db: Database, paths: Sequence[str]) -> set[str]:
         return await rows.open_sources(session, paths)
 
 
+async def lay_at(session: AsyncSession, paths: Mapping[int, str]) -> set[int]:
+    """Those of these photos whose file lay at the given path before it lay where it lies now."""
+    return await rows.lay_at(session, paths)
+
+
 # -- from plan to release
 
 
