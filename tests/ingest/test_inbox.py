@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from typer.testing import CliRunner
 from workbench import photo
 
-from kaleidoscope.ingest import service
+from kaleidoscope.ingest import commands, service
 from kaleidoscope.ingest.schemas import Inbox
 from kaleidoscope.ingest.service import Librarian, inbox
 from kaleidoscope.kernel.db import Database
@@ -81,6 +82,52 @@ async def test_the_inbox_is_made_and_filed(desk: Desk) -> None:
     assert message.payload["attempt_id"] == str(filed.attempt_id)
     state = await desk.state()
     assert (state.waiting, state.filed_last_hour, state.problems) == (0, 1, [])
+
+
+@pytest.mark.parametrize("duplicates", ["set-aside", "remove"])
+async def test_what_became_of_the_files_of_the_last_day_is_told(
+    desk: Desk, database_url: str, monkeypatch: pytest.MonkeyPatch, duplicates: str
+) -> None:
+    """So that who drops a photo twice learns where it went."""
+    monkeypatch.setenv("KALEIDOSCOPE_LIBRARY_DUPLICATES", duplicates)
+    load.cache_clear()
+    desk.drop("old.jpg", photo(9))
+    await desk.librarian.sweep()
+    async with desk.db.transaction() as session:
+        past = "UPDATE custody_moves SET recorded_at = now() - interval '25 hours'"
+        await session.execute(text(past))
+    desk.drop("a.jpg", photo(1))
+    desk.drop("a.xmp", b"<x:xmpmeta/>")
+    desk.drop("notes.txt", b"no photo")
+    await desk.librarian.sweep()
+    again = desk.drop("card/again.jpg", photo(9))
+    await desk.librarian.sweep()
+    state = await desk.state()
+    assert state.last_day.model_dump() == {
+        "filed": 1,
+        "sidecars": 1,
+        "duplicates": 1,
+        "set_aside": 1,
+    }
+    (double,) = state.duplicates
+    assert double.source == str(again)
+    assert double.of == (await desk.ledger())["old.jpg"].final_path
+    kept = str(desk.data / "Duplicates" / "card" / "again.jpg")
+    assert double.path == (kept if duplicates == "set-aside" else None)
+    monkeypatch.setenv("KALEIDOSCOPE_DATABASE_URL", database_url)
+    load.cache_clear()
+    told = await _status()
+    assert "in the last day: 1 filed, 1 sidecars, 1 duplicates, 1 set aside" in told
+    lies = f"lies at {kept}" if duplicates == "set-aside" else "was removed"
+    assert f"duplicate {again}: the same as {double.of}; it {lies}" in told
+    assert "notes.txt: it is neither a photo nor a video" in told
+
+
+async def _status() -> str:
+    """What `kaleidoscope inbox status` says."""
+    done = await asyncio.to_thread(CliRunner().invoke, commands.inbox, [])
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 async def test_a_file_is_left_alone_until_it_rests(

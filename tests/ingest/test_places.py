@@ -50,6 +50,24 @@ async def test_a_scan_of_a_folder_half_of_which_is_gone_says_so(
     assert place.frozen_at is not None and place.missing == 0
 
 
+async def test_a_folder_that_was_sorted_anew_is_scanned(bench: Workbench, tmp_path: Path) -> None:
+    """Its files are known where they lie now; in the bin they are gone."""
+    folder = tmp_path / "photos"
+    fill(folder, 20)
+    await bench.ingest(folder)
+    await library.hash_pending(bench.db)
+    before = {row.photo_id for row in await bench.rows("SELECT photo_id FROM media_assets")}
+    (folder / "2020").mkdir()
+    for number in range(10):
+        (folder / f"{number:04}.jpg").rename(folder / "2020" / f"{number:04}.jpg")
+    job = await bench.ingest(folder)
+    assert (job.status, job.inserted, job.known) == ("COMPLETED", 0, 20)
+    assert {row.photo_id for row in await bench.rows("SELECT photo_id FROM media_assets")} == before
+    (folder / "2020").rename(folder / "#recycle")
+    job = await bench.ingest(folder)
+    assert job.status == "FAILED" and "10 of 20 files are gone at once" in (job.failure or "")
+
+
 async def test_a_scan_that_finds_nothing_says_so(bench: Workbench, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     fill(folder, 2)

@@ -35,6 +35,8 @@ def together(*names: str) -> list[set[str]]:
             "a name of more than forty-six characters that .json",
         ),
         ("PXL_1.MP.jpg", "PXL_1.MP.mp4"),
+        ("PXL_1.MP.jpg", "PXL_1.MP", "PXL_1.MP.jpg.supplemental-meta.json", "PXL_1.MP.xmp"),
+        ("PXL_1.MP.jpg", "PXL_1.MP-edited.jpg"),
     ],
 )
 def test_they_travel_together(names: tuple[str, ...]) -> None:
@@ -50,6 +52,7 @@ def test_they_travel_together(names: tuple[str, ...]) -> None:
         ("IMG_1(1).jpg", "IMG_1.jpg.json"),
         ("IMG_1.jpg", "img_1.mov"),
         (".jpg", "a.jpg"),
+        ("Mum.MP.jpg", "Mum.mp4"),
     ],
 )
 def test_they_travel_alone(names: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -13,10 +14,11 @@ from custodian import Custodian, files, jpeg
 from scans import Register, Write
 
 from kaleidoscope.kernel.db import Database
-from kaleidoscope.kernel.errors import Conflict, NotFound
+from kaleidoscope.kernel.errors import Conflict, NotFound, Unavailable
 from kaleidoscope.kernel.paths import to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service as library
+from kaleidoscope.library.outside import originals as disk
 
 NOW = timedelta(0)
 XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>five stars</x:xmpmeta>"
@@ -121,6 +123,83 @@ async def test_a_duplicate_that_a_person_deleted_stays_deleted(
     assert await library.find_kept(custodian.db) == {"back": 1}
 
 
+async def problems(db: Database) -> dict[str, tuple[int, str]]:
+    """What is wrong with what is kept, by its message: how many, and one of them."""
+    async with db.transaction() as session:
+        found = await library.kept_errors(session)
+    return {row.message.partition(" (")[0]: (row.total, row.path) for row in found}
+
+
+@pytest.mark.parametrize("how", ["back", "healed", "accepted"])
+async def test_what_is_gone_is_a_problem_until_it_is_back_healed_or_accepted(
+    custodian: Custodian, target: Path, how: str
+) -> None:
+    await fill(custodian)
+    await copy(custodian.db)
+    assert await problems(custodian.db) == {}
+    paths = [Path((await kept(custodian.db))[n].final_path) for n in ("IMG_1.xmp", "again.jpg")]
+    was = [path.read_bytes() for path in paths]
+    for path in paths:
+        path.unlink()
+    assert await library.find_kept(custodian.db) == {"gone": 2}
+    told = {
+        "a sidecar is gone": (1, str(paths[0])),
+        "a duplicate is gone whose original is kept": (1, str(paths[1])),
+    }
+    assert await problems(custodian.db) == told
+    async with custodian.db.transaction() as session:
+        assert await library.alarms(session) == []  # nothing is damaged
+        listed = await library.kept_files(session, unwell=True)
+    assert [file.final_path for file in listed] == [str(path) for path in paths]
+    await library.scrub_some(custodian.db, NOW)
+    assert await library.find_kept(custodian.db) == {}
+    assert await problems(custodian.db) == told
+    if how == "back":
+        for path, content in zip(paths, was, strict=True):
+            path.write_bytes(content)
+        assert (await library.find_kept(custodian.db))["back"] == 2
+    elif how == "healed":
+        for path in paths:
+            await library.heal_kept(custodian.db, to_text(path))
+        assert [path.read_bytes() for path in paths] == was
+    else:
+        async with custodian.db.transaction() as session:
+            assert await library.accept_missing(session, to_text(custodian.duplicates)) == [
+                str(paths[1])
+            ]
+            assert await library.accept_missing(session) == [str(paths[0])]
+    assert await problems(custodian.db) == {}
+    assert await library.find_kept(custodian.db) == {}
+    assert len(await kept(custodian.db)) == (2 if how == "accepted" else 4)
+
+
+async def test_what_was_gone_before_this_was_told_is_told(custodian: Custodian) -> None:
+    await fill(custodian)
+    (custodian.set_aside / "notes.txt").unlink()
+    await rows(
+        custodian.db,
+        "UPDATE kept_files SET missing_since = '2026-01-01' WHERE kind = 'set-aside' RETURNING 1",
+    )
+    assert await library.find_kept(custodian.db) == {}
+    assert list(await problems(custodian.db)) == ["a file that was set aside is gone"]
+    assert (await kept(custodian.db))["notes.txt"].missing_since.year == 2026
+
+
+async def test_a_person_has_it_looked_for_again(custodian: Custodian) -> None:
+    await fill(custodian)
+    path = Path((await kept(custodian.db))["IMG_1.xmp"].final_path)
+    path.unlink()
+    await library.find_kept(custodian.db)
+    message = (await kept(custodian.db))["IMG_1.xmp"].error
+    for is_there in (False, True):
+        if is_there:
+            path.write_bytes(XMP)
+        async with custodian.db.transaction() as session:
+            assert await library.try_kept_again(session, "missing", message) == 1
+        assert bool(await problems(custodian.db)) is not is_there
+    assert (await kept(custodian.db))["IMG_1.xmp"].missing_since is None
+
+
 async def test_rot_in_them_is_found_and_healed(custodian: Custodian, target: Path) -> None:
     await fill(custodian)
     await copy(custodian.db)
@@ -145,6 +224,71 @@ async def test_rot_in_them_is_found_and_healed(custodian: Custodian, target: Pat
         await library.heal_kept(custodian.db, row.final_path)
     with pytest.raises(NotFound):
         await library.heal_kept(custodian.db, "/nowhere.xmp")
+
+
+async def test_a_folder_that_cannot_be_written_is_told(
+    custodian: Custodian, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the last step, too: then all is as it was, and healing can be tried again."""
+    await fill(custodian)
+    await copy(custodian.db)
+    path = Path((await kept(custodian.db))["IMG_1.xmp"].final_path)
+    status = path.stat()
+    damaged = XMP[:-1] + b"?"
+    path.write_bytes(damaged)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    before = files(path.parent)
+
+    def refuse(*words: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        with pytest.raises(Unavailable, match=f"{path}: it cannot be written: Read-only") as told:
+            await library.heal_kept(custodian.db, to_text(path))
+    assert str(path.parent) in (told.value.hint or "")
+    assert files(path.parent) == before and path.read_bytes() == damaged
+    await library.heal_kept(custodian.db, to_text(path))
+    assert path.read_bytes() == XMP
+
+
+async def test_a_folder_that_is_none_any_more_is_told(custodian: Custodian, target: Path) -> None:
+    await fill(custodian)
+    await copy(custodian.db)
+    path = Path((await kept(custodian.db))["notes.txt"].final_path)
+    away = path.parent.rename(path.parent.with_name("away"))
+    path.parent.write_bytes(b"a file in its place")
+    with pytest.raises(Unavailable, match=f"{path}: it cannot be written") as told:
+        await library.heal_kept(custodian.db, to_text(path))
+    assert str(path.parent) in (told.value.hint or "")
+    path.parent.unlink()
+    away.rename(path.parent)
+
+
+async def test_what_cannot_be_put_back_hinders_no_other(
+    custodian: Custodian, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(custodian)
+    await copy(custodian.db)
+    roots = [custodian.originals, custodian.duplicates, custodian.set_aside]
+    before = [path for root in roots for path in files(root)]
+    for path in before:
+        path.unlink()
+    name = disk._name
+
+    def refuse(draft: Path, to: Path) -> None:
+        if to.suffix == ".xmp":
+            raise OSError(errno.EROFS, "Read-only file system")
+        name(draft, to)
+
+    monkeypatch.setattr(disk, "_name", refuse)
+    done = await library.put_back(custodian.db, await library.use_target(custodian.db))
+    (told,) = done["failed"].items()
+    assert (
+        told[0].endswith("IMG_1.xmp") and told[1] == "it cannot be written: Read-only file system"
+    )
+    lying = [path for root in roots for path in files(root)]
+    assert lying == [path for path in before if path.suffix != ".xmp"]  # no half of it either
 
 
 async def test_a_sidecar_that_an_editor_wrote_to_is_no_rot(

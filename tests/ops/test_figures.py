@@ -113,6 +113,43 @@ async def test_errors_are_grouped_by_cause(db: Database, client: httpx.AsyncClie
     assert found["groups"][0]["example"] == "/p/b.jpg: is an empty file"
 
 
+async def test_what_is_kept_beside_the_assets_is_told_of_too(
+    db: Database, client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    """Gone files of one kind are one cause, with one of them by its path; found, they are none."""
+    paths = [tmp_path / "my photos" / f"{n}.xmp" for n in "ab"]
+    for path in paths:
+        await _kept(db, path, "missing", "a sidecar is gone")
+    await _kept(db, tmp_path / "c.json", "rot", "the file is damaged")
+    found = (await client.get("/api/ops/errors")).raise_for_status().json()
+    assert [(g["what"], g["cause"], g["kind"], g["count"]) for g in found["groups"]] == [
+        ("missing", "a sidecar is gone", "file", 2),
+        ("scrubbed", "the file is damaged", "file", 1),
+    ]
+    assert found["groups"][0]["example"] in [f"{path}: a sidecar is gone" for path in paths]
+    paths[0].parent.mkdir()
+    paths[0].write_text("back")
+    answer = await client.post("/api/ops/errors/retry", json={"cause": "a sidecar is gone"})
+    assert answer.json() == {"assets": 0, "messages": 0, "files": 2}
+    groups = (await client.get("/api/ops/errors")).json()["groups"]
+    assert {g["cause"]: g["count"] for g in groups} == {
+        "a sidecar is gone": 1,
+        "the file is damaged": 1,
+    }
+
+
+async def _kept(db: Database, path: Path, code: str, error: str) -> None:
+    async with db.transaction() as session:
+        await session.execute(
+            text(
+                "INSERT INTO kept_files (kind, final_path, size_bytes, modified_at, file_hash,"
+                " missing_since, error_code, error, failed_at) VALUES ('sidecar', :path, 4, now(),"
+                " repeat('a', 64), CASE :code WHEN 'missing' THEN now() END, :code, :error, now())"
+            ),
+            {"path": str(path), "code": code, "error": error},
+        )
+
+
 async def test_all_of_a_cause_are_tried_again(db: Database, client: httpx.AsyncClient) -> None:
     ids = [await _photo(db, f"{n}.jpg", f"/p/{n}.jpg: is an empty file") for n in "ab"]
     other = await _photo(db, "c.jpg", "the ML service is away")
@@ -120,14 +157,14 @@ async def test_all_of_a_cause_are_tried_again(db: Database, client: httpx.AsyncC
         await bus.dead_letter(session, "photos-to-process", "k", {}, "/p/a.jpg: is an empty file")
         await bus.dead_letter(session, "folders-to-ingest", "k", {}, "no folder /x/y")
     answer = await client.post("/api/ops/errors/retry", json={"cause": "is an empty file"})
-    assert answer.json() == {"assets": 2, "messages": 1}
+    assert answer.json() == {"assets": 2, "messages": 1, "files": 0}
     async with db.transaction() as session:
         rows = await session.execute(text("SELECT photo_id FROM media_assets WHERE status='READY'"))
         assert sorted(rows.scalars()) == sorted(ids)
         assert sum((await bus.count_dead(session)).values()) == 1
     wish = {"cause": "no folder …", "what": "folders-to-ingest"}
     answer = await client.post("/api/ops/errors/retry", json=wish)
-    assert answer.json() == {"assets": 0, "messages": 1}
+    assert answer.json() == {"assets": 0, "messages": 1, "files": 0}
     assert (await client.post("/api/ops/errors/retry", json={"cause": "?"})).status_code == 404
     left = (await client.get("/api/ops/errors")).json()["groups"]
     assert other in [photo_id for group in left for photo_id in group["photo_ids"]]
@@ -140,7 +177,7 @@ async def test_another_pass_takes_its_failures_up_again(
     await _photo(db, "b.jpg", "/p/b.jpg: too large", what="backed-up")
     wish = {"cause": "too large", "what": "thumbnailed"}
     answer = await client.post("/api/ops/errors/retry", json=wish)
-    assert answer.json() == {"assets": 1, "messages": 0}
+    assert answer.json() == {"assets": 1, "messages": 0, "files": 0}
     async with db.transaction() as session:
         due = "SELECT photo_id FROM asset_problems WHERE retry_at <= now()"
         assert list((await session.execute(text(due))).scalars()) == [photo_id]

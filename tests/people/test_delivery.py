@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
@@ -182,6 +182,58 @@ async def test_what_contradicts_itself_is_refused(album: Album) -> None:
     with pytest.raises(Invalid, match="t-9"):
         await album.deliver(album.callback(photo, [unexplained]))
     assert await album.value("SELECT count(*) FROM faces") == 0
+
+
+async def file_again(album: Album, photo: tuple[int, str, UUID]) -> None:
+    """Custody moves a photo's file after its date was corrected."""
+    await album.rows(
+        "INSERT INTO custody_moves (kind, state, source_path, source_identity, size_bytes,"
+        " file_hash, target_path, target_identity, photo_id, recorded_at, released_at)"
+        " VALUES ('refile', 'RELEASED', :old, '1:1:1:1', 1, repeat('a', 64), '/filed/again.jpg',"
+        " '1:1:1:1', :id, now(), now()) RETURNING 1",
+        old=photo[1],
+        id=photo[0],
+    )
+    await album.rows(
+        "UPDATE media_assets SET final_path = '/filed/again.jpg', status = 'PROCESSING'"
+        " WHERE photo_id = :id RETURNING 1",
+        id=photo[0],
+    )
+
+
+async def test_what_was_seen_before_it_was_filed_again_counts(album: Album) -> None:
+    photo = await album.add()
+    await file_again(album, photo)
+    callback = album.callback(photo, [detection(face(1))])
+    answers = [await album.deliver(callback) for _ in range(2)]
+    assert answers[0] == answers[1] and len(answers[0].created_person_ids) == 1
+    async with album.db.transaction() as session:
+        found = await library.get(session, photo[0])
+    assert (found.status, found.path) == ("PROCESSED", "/filed/again.jpg")
+    await album.check()
+
+
+async def test_a_photo_that_was_looked_for_where_it_lay_before_has_not_failed(
+    album: Album,
+) -> None:
+    """It was filed again while it waited in the queue of the ML service."""
+    photo = await album.add()
+    await file_again(album, photo)
+    error = {"code": "not-found", "message": f"{photo[1]}: no such file", "permanent": True}
+    failed = album.callback(photo, [], status="FAILED", error=error)
+    for _ in range(2):
+        await album.deliver(failed)
+    async with album.db.transaction() as session:
+        found = await library.get(session, photo[0])
+    assert (found.status, found.retry_count, found.error_message) == ("READY", 0, None)
+    asked = await album.rows("SELECT payload FROM bus_outbox WHERE topic = 'photos-to-process'")
+    assert [(row.payload["path"], row.payload["attempt_id"]) for row in asked] == [
+        ("/filed/again.jpg", str(found.attempt_id))
+    ]
+    assert found.attempt_id != photo[2]
+    now = (photo[0], "/filed/again.jpg", found.attempt_id)
+    await album.deliver(album.callback(now, [], status="FAILED", error=error))
+    assert await album.value("SELECT status::text FROM media_assets") == "FAILED"  # now it has
 
 
 @pytest.mark.parametrize(

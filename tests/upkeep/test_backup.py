@@ -21,7 +21,7 @@ from household import Household
 
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
-from kaleidoscope.kernel.errors import Conflict, DatabaseError, NotFound
+from kaleidoscope.kernel.errors import Conflict, DatabaseError, NotFound, Unavailable
 from kaleidoscope.kernel.store import FolderStore, StoreProblem
 from kaleidoscope.library import service as library
 from kaleidoscope.upkeep import jobs, service
@@ -282,6 +282,69 @@ async def test_there_and_back_by_a_url(guest: Household) -> None:
         await asyncio.to_thread(server.stop)
 
 
+async def test_there_and_back_by_s3(home: Household, s3: dict[str, str]) -> None:
+    """Originals, what is kept beside them, names, faces and persons, into an empty folder."""
+    import s3fs
+
+    s3fs.S3FileSystem(**s3, use_listings_cache=False).mkdir("household")
+    options = "".join(f'{key} = "{value}"\n' for key, value in s3.items())
+    settings = home.data / "kaleidoscope.toml"
+    settings.write_text(f"[backup.options]\n{options}")
+    home.set(BACKUP_TARGET="s3://household/all of it")
+    await home.take_in(*NAMES)
+    await home.rows(
+        "INSERT INTO known_places (path, kind) VALUES (:path, 'folder')", path=str(home.photos)
+    )
+    beside = {
+        home.photos / "a.xmp": b"<x:xmpmeta/>",
+        home.data / "Set_Aside" / "notes.txt": b"Rome, with the children",
+        home.data / "Duplicates" / "again.jpg": (home.photos / "a.jpg").read_bytes(),
+    }
+    for path, body in beside.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(body)
+    done = await service.back_up(home.db)
+    assert (done["originals"]["copied"], done["originals"]["failed"]) == (6, 0)
+    kept_files = "SELECT kind, final_path, file_hash, photo_id FROM kept_files ORDER BY 2"
+    before, kept = await home.manifest(), await home.rows(kept_files)
+    assert len(kept) == 3
+    await home.db.close()
+    await asyncio.to_thread(EmbeddedPostgres(home.data / "postgres").destroy)
+    shutil.rmtree(home.data)
+    shutil.rmtree(home.photos)
+    restored = await service.restore("s3://household/all of it", s3)
+    assert isinstance(restored, Restored)
+    assert (restored.restored, restored.beside, restored.failed) == (4, 3, {})
+    assert (restored.originals, restored.persons, restored.names, restored.faces) == (4,) * 4
+    assert not settings.exists()  # it may hold passwords
+    settings.write_text(f"[backup.options]\n{options}")
+    home.set()
+    server, back = await living(home, home.data)
+    try:
+        assert await back.manifest() == before
+        assert await back.rows(kept_files) == kept
+        assert {path: path.read_bytes() for path in beside} == beside
+        place = library.store()
+        (manifest,) = await asyncio.to_thread(databases.complete, place)
+        base = f"database/{manifest.name}/base.tar.gz"
+        original = min(name for name, _ in place.names("originals"))
+        verified = await service.verify(back.db)
+        assert (verified["damaged"], verified["damaged_database_files"]) == ([], [])
+        for name in (base, original):
+            body = bytearray(place.get(name))
+            body[len(body) // 2] ^= 1
+            place.put(name, bytes(body))
+        verified = await service.verify(back.db)
+        assert verified["damaged"] == [original]
+        assert verified["damaged_database_files"] == [base]
+        await back.rows("UPDATE asset_problems SET retry_at = now()")  # its wait is over
+        assert (await service.back_up(back.db))["originals"]["copied"] == 1
+        assert (await service.verify(back.db))["damaged"] == []
+    finally:
+        await back.db.close()
+        await asyncio.to_thread(server.stop)
+
+
 async def test_plain_tools_read_it(home: Household) -> None:
     await home.take_in(*NAMES)
     await home.rows(
@@ -317,6 +380,11 @@ async def test_a_used_data_folder_is_refused(home: Household) -> None:
         await service.restore(str(home.disk), {}, name="1999")
     told = await service.restore(str(home.disk), {}, dry_run=True)
     assert told.originals == 1 and not (home.folder / "other").exists()
+    (home.folder / "a file").write_text("")
+    home.set(DATA_DIR=str(home.folder / "a file" / "data"))
+    with pytest.raises(Unavailable, match="a file/data cannot be written") as refused:
+        await service.restore(str(home.disk), {})
+    assert refused.value.hint
 
 
 async def test_a_restore_that_was_killed_goes_on(

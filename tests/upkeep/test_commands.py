@@ -103,6 +103,24 @@ def test_scrub_and_heal(photo: Path) -> None:
     assert runner.invoke(cli.app, ["library", "heal", str(photo)]).exit_code == 4
 
 
+def test_what_is_gone_beside_the_originals(photo: Path) -> None:
+    sidecar = photo.with_name("a.xmp")
+    with psycopg.connect(os.environ[URL]) as connection:
+        connection.execute(
+            "INSERT INTO kept_files (kind, final_path, size_bytes, modified_at, file_hash,"
+            " missing_since, error_code, error, failed_at) VALUES ('sidecar', %s, 4, now(),"
+            " repeat('a', 64), now(), 'missing', 'a sidecar is gone', now())",
+            [str(sidecar)],
+        )
+    assert run("library", "kept", "--damaged").split(maxsplit=1) == [
+        "sidecar",
+        f"{sidecar}: a sidecar is gone\n",
+    ]
+    assert answer("library", "accept-missing", str(photo)) == {"forgotten": []}
+    assert answer("library", "accept-missing", str(photo.parent)) == {"forgotten": [str(sidecar)]}
+    assert run("library", "kept", "--damaged") == "none\n"
+
+
 def test_places(photo: Path) -> None:
     (place,) = answer("places", "list")
     heads, row = run("places", "list").splitlines()

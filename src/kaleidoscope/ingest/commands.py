@@ -49,6 +49,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 JobArgument = Annotated[UUID | None, typer.Argument(help="The job; default: the latest.")]
 
 POLL = 0.5  # seconds
+DOUBLES = 20  # duplicates that are listed: a card that is dropped twice has thousands
 PATIENCE = 120.0  # seconds that the API may be away: the supervisor starts it again
 OVER = ("COMPLETED", "FAILED")
 
@@ -373,9 +374,20 @@ def _show_inbox(one: Inbox) -> None:
         f"  {one.waiting} waiting ({one.settling} settling), {one.filed_last_hour} filed in the "
         f"last hour, looked at {looked}"
     )
+    day = one.last_day
+    out.print(
+        f"  in the last day: {day.filed} filed, {day.sidecars} sidecars, {day.duplicates} "
+        f"duplicates, {day.set_aside} set aside"
+    )
     for problem in one.problems:
         out.print(f"  [red]stays[/] {escape(problem.path)}: {escape(problem.cause)}")
     if one.problem_count > len(one.problems):
         out.print(f"  … and {one.problem_count - len(one.problems)} more")
     for aside in one.set_aside:
         out.print(f"  [yellow]set aside[/] {escape(aside.path)}: {escape(aside.cause)}")
+    for double in one.duplicates[:DOUBLES]:
+        lies = f"lies at {double.path}" if double.path else "was removed"
+        same = f"the same as {double.of}; it {lies}"
+        out.print(f"  [yellow]duplicate[/] {escape(double.source)}: {escape(same)}")
+    if day.duplicates > DOUBLES:
+        out.print(f"  … and {day.duplicates - DOUBLES} more duplicates")

@@ -74,7 +74,8 @@ async def run_job(db: Database, transport: Transport, job_id: UUID) -> None:
                 await _estimate(db, job)
                 return
             await _publish_again(db, transport, job_id, left)
-            if await _is_frozen(db, job, await library.guard(db, job.path)):
+            passed_over = load(IngestSettings).skip_folders
+            if await _is_frozen(db, job, await library.guard(db, job.path, passed_over)):
                 return
             await _take_in(db, transport, job)
         except OSError as error:
@@ -290,6 +291,12 @@ async def repair(db: Database) -> dict[str, int]:
     return {what: number for what, number in done.items() if number}
 
 
+async def watch_places(db: Database) -> dict[str, int]:
+    """Look after the places that folders were taken in from. What has been moved to where no scan
+    looks, a bin above all, is not followed there."""
+    return await library.watch(db, load(IngestSettings).skip_folders)
+
+
 GROUP = "ingest"
 HANDLERS = [
     Handler(
@@ -304,4 +311,7 @@ HANDLERS = [
     Handler(BatchesToPublish.topic, BatchesToPublish, GROUP, publish_again, concurrency=2),
     Handler(PhotoProcessed.topic, PhotoProcessed, GROUP, photo_ended, concurrency=64),
 ]
-CLOCK = [ClockJob("ingest.repair", timedelta(seconds=15), repair)]
+CLOCK = [
+    ClockJob("ingest.repair", timedelta(seconds=15), repair),
+    ClockJob("ingest.watch_places", timedelta(seconds=60), watch_places),
+]

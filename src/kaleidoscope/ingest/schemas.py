@@ -169,6 +169,24 @@ class SetAside(BaseModel):
     since: datetime
 
 
+class Doubled(BaseModel):
+    """A received file whose content the library had already."""
+
+    source: str = Field(description="Where it was received.")
+    path: str | None = Field(description="Where it lies; null: it was removed, as was set.")
+    of: str | None = Field(description="Where the file with this content lies.")
+    since: datetime
+
+
+class LastDay(BaseModel):
+    """What became of the files of an inbox in the last 24 hours."""
+
+    filed: int
+    sidecars: int = Field(description="Filed beside their photos.")
+    duplicates: int
+    set_aside: int
+
+
 class Inbox(BaseModel):
     """An inbox and how far the librarian is with it."""
 
@@ -176,9 +194,11 @@ class Inbox(BaseModel):
     waiting: int = Field(description="Files that will be filed.")
     settling: int = Field(description="Of these, those that have not come to rest yet.")
     filed_last_hour: int
+    last_day: LastDay
     problems: list[InboxProblem]
     problem_count: int = Field(description="How many there are; not all may be listed.")
     set_aside: list[SetAside] = Field(description="The latest.")
+    duplicates: list[Doubled] = Field(description="The latest of the last 24 hours.")
     current: str | None = Field(description="What the librarian is doing there.")
     looked_at: datetime | None = Field(description="When this was so; null: not looked at yet.")
 

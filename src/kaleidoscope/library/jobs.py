@@ -116,7 +116,6 @@ CLOCK = [
     ClockJob("library.thumbnails", timedelta(seconds=10), service.thumbnail_pending),
     ClockJob("library.sweep_derivatives", timedelta(hours=1), service.sweep_derivatives),
     ClockJob("library.geocode", timedelta(seconds=15), service.geocode_pending),
-    ClockJob("library.watch_places", timedelta(seconds=60), service.watch),
     ClockJob("library.find_kept", timedelta(hours=1), service.find_kept),
     ClockJob("library.scrub", timedelta(seconds=60), service.scrub),
 ]

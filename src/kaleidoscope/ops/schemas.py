@@ -177,10 +177,12 @@ class ErrorGroup(BaseModel):
     """Everything that failed of one cause."""
 
     cause: str = Field(description="What their messages have in common.")
-    kind: Literal["asset", "message"] = Field(description="Assets, or messages that were given up.")
+    kind: Literal["asset", "message", "file"] = Field(
+        description="Assets, messages that were given up, or files kept beside the assets."
+    )
     what: str = Field(
-        description="What failed: of assets as their history has it (recognised, thumbnailed …), "
-        "of messages their topic."
+        description="What failed: of assets and files as the history of assets has it (recognised, "
+        "thumbnailed …), of messages their topic."
     )
     count: int
     retrying: int = Field(description="Of these are tried again by themselves.")
@@ -208,6 +210,7 @@ class RetriedCause(BaseModel):
 
     assets: int
     messages: int
+    files: int = Field(description="Kept beside the assets.")
 
 
 class PackStatus(BaseModel):

@@ -34,8 +34,7 @@ from kaleidoscope.library.service import Candidate, Identity, Outcome, Parcel, W
 
 log = structlog.get_logger(__name__)
 
-HOUR = 3600.0
-SHOWN = 200  # problems, and files set aside, of an inbox
+SHOWN = 200  # problems, files set aside, and duplicates, of an inbox
 MOST_PROBLEMS = 10_000  # kept of an inbox
 AHEAD = 1  # portions that are read while another is filed
 BRIEF = 0.5  # seconds between two sweeps at least: a copy under way tells of every write
@@ -415,22 +414,26 @@ class Librarian:
 async def inboxes(session: AsyncSession) -> schemas.Inboxes:
     """Every inbox of the settings, as the librarian saw it last."""
     seen = {row["path"]: row for row in await queries.inboxes(session)}
-    filed = await library.filed_since(session, HOUR)
+    lately = await library.taken_lately(session)
     found = []
     for folder in load(InboxSettings).folders:
         path = to_text(folder)
         row = seen.get(path)
         problems = await queries.inbox_problems(session, path, MOST_PROBLEMS)
         aside = await library.set_aside(session, path, SHOWN)
+        doubled = await library.doubled_lately(session, path, SHOWN)
+        taken = vars(lately.get(path, library.Taken()))
         found.append(
             schemas.Inbox(
                 path=path,
                 waiting=row["waiting"] if row else 0,
                 settling=row["settling"] if row else 0,
-                filed_last_hour=filed.get(path, 0),
+                filed_last_hour=taken["filed_last_hour"],
+                last_day=schemas.LastDay(**taken),
                 problems=[schemas.InboxProblem(**vars(p)) for p in problems[:SHOWN]],
                 problem_count=len(problems),
                 set_aside=[schemas.SetAside(**vars(one)) for one in aside],
+                duplicates=[schemas.Doubled(**vars(one)) for one in doubled],
                 current=row["current"] if row else None,
                 looked_at=row["looked_at"] if row else None,
             )

@@ -92,6 +92,21 @@ def kept(
     return None if found else emit("none")
 
 
+@app.command("accept-missing")
+def accept_missing(
+    path: Annotated[
+        Path | None, typer.Argument(help="The file, or the folder that they lay in; default: all.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say that files kept beside the originals which are gone are gone: nobody looks for them.
+
+    `kept --damaged` lists them. What comes back by itself is kept anew.
+    """
+    gone = run(_accept_missing(None if path is None else to_text(path.absolute())))
+    emit({"forgotten": gone} if json else f"{len(gone)} that are gone are kept no more", json)
+
+
 @app.command()
 def heal(
     photo: Annotated[str, typer.Argument(help="Its photo_id, path or file name.")],
@@ -115,6 +130,11 @@ async def _scrub() -> dict[str, int]:
 async def _kept(unwell: bool, limit: int) -> list[KeptFile]:
     async with open_database() as db, db.transaction() as session:
         return await service.kept_files(session, limit=limit, unwell=unwell)
+
+
+async def _accept_missing(below: str | None) -> list[str]:
+    async with open_database() as db, db.transaction() as session:
+        return await service.accept_missing(session, below)
 
 
 async def _damaged() -> list[Photo]:

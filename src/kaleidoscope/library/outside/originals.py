@@ -15,6 +15,16 @@ from kaleidoscope.kernel.paths import to_bytes, to_text
 from kaleidoscope.kernel.store import Store, StoreProblem, sync_folder
 from kaleidoscope.library.outside.files import CHUNK, EPOCH, FileProblem
 
+
+class Unwritable(FileProblem):
+    """Nothing can be written where a file shall lie."""
+
+    @staticmethod
+    def of(error: OSError) -> Unwritable:
+        """In the words of the system."""
+        return Unwritable(f"it cannot be written: {error.strerror or error}")
+
+
 _DAMAGED = re.compile(rb"\.damaged-\d{8}-\d{6}$")
 
 
@@ -76,6 +86,18 @@ def fetch(
     target = _path(path)
     draft = _write_checked(store, location, target, file_hash, modified_at)
     try:
+        _name(draft, target)
+        sync_folder(target.parent)
+    except OSError as error:
+        _drop(draft)
+        raise Unwritable.of(error) from None
+    except FileProblem:
+        _drop(draft)
+        raise
+
+
+def _name(draft: Path, target: Path) -> None:
+    try:
         target.hardlink_to(draft)
         draft.unlink()
     except FileExistsError:
@@ -84,7 +106,6 @@ def fetch(
         if os.path.lexists(target):
             raise FileProblem("another file lies there") from None
         draft.rename(target)
-    sync_folder(target.parent)
 
 
 def bring(
@@ -107,9 +128,28 @@ def swap_in(draft: Path, path: str) -> str | None:
             aside.hardlink_to(target)  # at every moment one of the two has the name
         except OSError:  # a file system without links, or a disk that gives way
             target.rename(aside)
-    draft.replace(target)
+    try:
+        draft.replace(target)
+    except OSError:
+        _put_back(aside, target)
+        raise
     sync_folder(target.parent)
     return None if aside is None else to_text(aside)
+
+
+def _put_back(aside: Path | None, target: Path) -> None:
+    """Where nothing came in its place, a damaged file has its name, and that alone."""
+    if aside is not None:
+        with suppress(OSError):
+            if os.path.lexists(target):
+                aside.unlink()
+            else:
+                aside.rename(target)
+
+
+def _drop(draft: Path) -> None:
+    with suppress(OSError):  # where nothing can be written, nothing can be removed either
+        draft.unlink(missing_ok=True)
 
 
 def _path(path: str) -> Path:
@@ -134,13 +174,15 @@ def _write_checked(
                 os.utime(file.fileno(), ns=(nanoseconds, nanoseconds))
             os.fsync(file.fileno())
     except FileNotFoundError:
+        _drop(draft)
         raise FileProblem("its copy is gone from the backup") from None
     except OSError as error:
-        raise FileProblem(f"it cannot be written: {error.strerror or error}") from None
+        _drop(draft)
+        raise Unwritable.of(error) from None
     except StoreProblem:
-        draft.unlink(missing_ok=True)
+        _drop(draft)
         raise
     if digest.hexdigest() != file_hash:
-        draft.unlink()
+        _drop(draft)
         raise FileProblem("its copy in the backup is damaged, too")
     return draft

@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Sequence
+import stat
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from kaleidoscope.kernel.paths import is_inside, to_bytes, to_text
+from kaleidoscope.library.outside.files import SAMPLE, modified_at, sample_hash
 from kaleidoscope.library.rules.places import Seen
 
 MOUNTS = Path("/proc/self/mountinfo")
@@ -118,6 +122,58 @@ def _state(path: str) -> FileState:
     except OSError as error:
         return "gone" if error.errno in GONE else "unknown"
     return "there"
+
+
+@dataclass(frozen=True)
+class Lying:
+    """A file on the disk; its size in bytes."""
+
+    path: str
+    size: int
+    modified_at: datetime
+
+
+def files_below(
+    root: bytes,
+    sizes: Collection[int],
+    passed_over: Collection[str],
+    without: Collection[Path],
+) -> Iterator[Lying]:
+    """The plain files of these sizes below a folder, links not followed; hidden ones are left out.
+
+    `passed_over` are names of folders, `without` their paths.
+    """
+    names = {os.fsencode(name) for name in passed_over}
+    paths = {os.path.realpath(os.fsencode(folder)) for folder in without}
+    folders = [root]
+    while folders:
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.name.startswith(b".") or entry.is_symlink():
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.name not in names and os.path.realpath(entry.path) not in paths:
+                        folders.append(entry.path)
+                    continue
+                with suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode) and status.st_size in sizes:
+                        yield Lying(to_text(entry.path), status.st_size, modified_at(status))
+
+
+def sample_of(file: Lying) -> str | None:
+    """The sample hash of a file; None: it cannot be read."""
+    try:
+        with open(to_bytes(file.path), "rb", opener=_open_plain) as opened:
+            first = opened.read(SAMPLE)
+            opened.seek(max(len(first), file.size - SAMPLE))
+            return sample_hash(first, opened.read(SAMPLE), file.size)
+    except OSError:
+        return None
+
+
+def _open_plain(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _mounts() -> list[tuple[bytes, str, str]]:

@@ -241,6 +241,23 @@ async def open_sources(session: AsyncSession, sources: Collection[str]) -> set[s
     return set(rows.scalars())
 
 
+async def lay_at(session: AsyncSession, paths: Mapping[int, str]) -> set[int]:
+    """Those of these assets that were moved away from the given path, by us or by somebody."""
+    rows = await session.execute(
+        sql(
+            "SELECT g.id"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:paths AS text[])) AS g (id, path)"
+            " WHERE EXISTS (SELECT FROM custody_moves m WHERE m.photo_id = g.id"
+            "   AND m.kind IN ('file', 'refile') AND m.state IN ('RECORDED', 'RELEASED')"
+            "   AND g.path IN (m.source_path, m.target_path))"
+            " OR EXISTS (SELECT FROM asset_events e WHERE e.photo_id = g.id"
+            "   AND e.what = 'found-again' AND e.detail ->> 'from' = g.path)"
+        ),
+        {"ids": list(paths), "paths": list(paths.values())},
+    )
+    return set(rows.scalars())
+
+
 async def has_filed_below(session: AsyncSession, root: str) -> bool:
     """Whether anything was ever filed below a folder and should still be there."""
     rows = await session.execute(
@@ -491,13 +508,15 @@ async def amend(
 async def filed_from(session: AsyncSession, sources: Collection[str]) -> dict[str, Row[Any]]:
     """The latest file filed from each of these paths.
 
-    Answers source, photo_id, kind, together (its group), age and path, by the source.
+    Answers source, photo_id, kind, together (its group), age, path, media_type, at (when it was
+    taken) and confidence, by the source.
     """
     rows = await session.execute(
         sql(
             "SELECT DISTINCT ON (m.source_path) m.source_path AS source, m.photo_id, m.kind,"
             " m.group_id AS together, now() - m.recorded_at AS age,"
-            " CASE WHEN m.kind = 'duplicate' THEN m.target_path ELSE a.final_path END AS path"
+            " CASE WHEN m.kind = 'duplicate' THEN m.target_path ELSE a.final_path END AS path,"
+            " a.media_type::text, a.captured_at AS at, a.captured_at_confidence AS confidence"
             " FROM custody_moves m JOIN media_assets a ON a.photo_id = m.photo_id"
             " WHERE m.source_path = ANY(:sources) AND m.state IN ('RECORDED', 'RELEASED')"
             " AND m.kind IN ('file', 'duplicate') ORDER BY m.source_path, m.move_id DESC"
@@ -505,6 +524,18 @@ async def filed_from(session: AsyncSession, sources: Collection[str]) -> dict[st
         {"sources": list(sources)},
     )
     return {row.source: row for row in rows}
+
+
+async def put_together(session: AsyncSession, groups: Mapping[int, UUID]) -> None:
+    """Filed assets that came alone travel in these groups from now on."""
+    await session.execute(
+        sql(
+            "UPDATE custody_moves m SET group_id = g.together"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:groups AS uuid[])) AS g (id, together)"
+            " WHERE m.photo_id = g.id AND m.kind IN ('file', 'refile') AND m.group_id IS NULL"
+        ),
+        {"ids": list(groups), "groups": list(groups.values())},
+    )
 
 
 async def filed_assets(
@@ -537,15 +568,37 @@ async def filed_assets(
     return rows.all()
 
 
-async def counts_since(session: AsyncSession, seconds: float) -> Sequence[Row[Any]]:
-    """How many moves of each inbox and kind were recorded in the last seconds."""
+async def counts_since(session: AsyncSession, day: float, hour: float) -> Sequence[Row[Any]]:
+    """How many moves of each inbox and kind were recorded in so many last seconds: in the longer
+    time `number`, in the shorter one `lately`."""
     rows = await session.execute(
         sql(
-            "SELECT inbox, kind, count(*) AS number FROM custody_moves"
-            " WHERE recorded_at > now() - make_interval(secs => :seconds) AND inbox IS NOT NULL"
+            "SELECT inbox, kind, count(*) AS number, count(*) FILTER"
+            "  (WHERE recorded_at > now() - make_interval(secs => :hour)) AS lately"
+            " FROM custody_moves"
+            " WHERE recorded_at > now() - make_interval(secs => :day) AND inbox IS NOT NULL"
             " GROUP BY inbox, kind"
         ),
-        {"seconds": seconds},
+        {"day": day, "hour": hour},
+    )
+    return rows.all()
+
+
+async def doubled(
+    session: AsyncSession, inbox: str, seconds: float, limit: int
+) -> Sequence[Row[Any]]:
+    """What of an inbox were duplicates in the last seconds, the latest first: source, path (null:
+    it was removed), of (where the first copy lies now), since."""
+    rows = await session.execute(
+        sql(
+            "SELECT m.source_path AS source, m.target_path AS path, a.final_path AS of,"
+            " m.recorded_at AS since"
+            " FROM custody_moves m LEFT JOIN media_assets a USING (photo_id)"
+            " WHERE m.kind = 'duplicate' AND m.state IN ('RECORDED', 'RELEASED')"
+            " AND m.recorded_at > now() - make_interval(secs => :seconds) AND m.inbox = :inbox"
+            " ORDER BY m.move_id DESC LIMIT :limit"
+        ),
+        {"inbox": inbox, "seconds": seconds, "limit": limit},
     )
     return rows.all()
 

@@ -114,20 +114,65 @@ async def following(session: AsyncSession, after: int, limit: int) -> list[Known
     return [Known(**row._mapping) for row in rows]
 
 
-async def set_missing(
-    session: AsyncSession, gone: Mapping[int, str], back: Mapping[int, str]
-) -> None:
-    """These are gone, those are there again: each only if it still lies at its path."""
-    for files, value in ((gone, "now()"), (back, "NULL")):
-        if files:
-            await session.execute(
-                sql(
-                    f"UPDATE kept_files m SET missing_since = {value}"
-                    " FROM unnest(CAST(:ids AS bigint[]), CAST(:paths AS text[])) AS g (id, path)"
-                    " WHERE m.file_id = g.id AND m.final_path = g.path"
-                ),
-                {"ids": list(files), "paths": list(files.values())},
-            )
+async def set_gone(session: AsyncSession, causes: Mapping[int, tuple[str, str]]) -> None:
+    """These are gone, each with its path and cause; only what still lies there by the ledger."""
+    await session.execute(
+        sql(
+            "UPDATE kept_files m SET missing_since = coalesce(m.missing_since, now()),"
+            " error_code = 'missing', error = g.cause, failed_at = now()"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:paths AS text[]), CAST(:causes AS text[]))"
+            "  AS g (id, path, cause)"
+            " WHERE m.file_id = g.id AND m.final_path = g.path"
+            " AND m.error_code IS DISTINCT FROM 'missing'"
+        ),
+        {
+            "ids": list(causes),
+            "paths": [path for path, _ in causes.values()],
+            "causes": [cause for _, cause in causes.values()],
+        },
+    )
+
+
+async def set_back(session: AsyncSession, paths: Mapping[int, str]) -> None:
+    """These are there again, to be read through soon."""
+    await session.execute(
+        sql(
+            "UPDATE kept_files m SET missing_since = NULL, scrubbed_at = NULL, error_code = NULL,"
+            " error = NULL, failed_at = NULL"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:paths AS text[])) AS g (id, path)"
+            " WHERE m.file_id = g.id AND m.final_path = g.path"
+        ),
+        {"ids": list(paths), "paths": list(paths.values())},
+    )
+
+
+async def forget_moved(session: AsyncSession) -> int:
+    """What is gone and lies elsewhere, under its name and with its content, was moved: it is kept
+    there; answers how many were."""
+    rows = await session.execute(
+        sql(
+            "DELETE FROM kept_files m WHERE m.error_code = 'missing' AND m.error IS NOT NULL"
+            f" AND {OUTSIDE_FROZEN} AND EXISTS (SELECT FROM kept_files k"
+            "  WHERE k.file_hash = m.file_hash AND k.file_id > m.file_id AND k.kind = m.kind"
+            "  AND k.missing_since IS NULL AND regexp_replace(k.final_path, '^.*/', '')"
+            "   = regexp_replace(m.final_path, '^.*/', '')) RETURNING 1"
+        )
+    )
+    return len(rows.all())
+
+
+async def forget_gone(session: AsyncSession, below: str | None) -> list[str]:
+    """What is gone is kept no more: at a path and below it, or all; answers where it lay."""
+    rows = await session.execute(
+        sql(
+            "DELETE FROM kept_files WHERE missing_since IS NOT NULL"
+            " AND (CAST(:below AS text) IS NULL OR final_path = :below"
+            "  OR starts_with(final_path, rtrim(CAST(:below AS text), '/') || '/'))"
+            " RETURNING final_path"
+        ),
+        {"below": below},
+    )
+    return sorted(rows.scalars())
 
 
 async def pending(session: AsyncSession, after: int, limit: int) -> list[Pending]:
@@ -222,9 +267,58 @@ async def set_healed(session: AsyncSession, file_id: int) -> None:
 async def count_damaged(session: AsyncSession) -> int:
     """How many are not what was taken in, or cannot be read."""
     found = await session.execute(
-        sql("SELECT count(*) FROM kept_files WHERE error IS NOT NULL AND error_code <> 'backed-up'")
+        sql(
+            "SELECT count(*) FROM kept_files"
+            " WHERE error IS NOT NULL AND error_code NOT IN ('backed-up', 'missing')"
+        )
     )
     return int(found.scalar_one())
+
+
+async def by_message(session: AsyncSession, limit: int) -> Sequence[Row[Any]]:
+    """What is wrong with them, by code and message: total, latest_at, and one path."""
+    rows = await session.execute(
+        sql(
+            "SELECT error_code AS code, error AS message, count(*) AS total,"
+            " max(failed_at) AS latest_at,"
+            " (array_agg(final_path ORDER BY failed_at DESC, file_id))[1] AS path"
+            " FROM kept_files WHERE error IS NOT NULL GROUP BY error_code, error"
+            " ORDER BY count(*) DESC, max(failed_at) DESC LIMIT :limit"
+        ),
+        {"limit": limit},
+    )
+    return rows.all()
+
+
+async def state(session: AsyncSession) -> tuple[object, ...]:
+    """Something that changes when anything about what is wrong with them does."""
+    rows = await session.execute(
+        sql("SELECT count(*), max(failed_at) FROM kept_files WHERE error IS NOT NULL")
+    )
+    return tuple(rows.one())
+
+
+async def with_message(session: AsyncSession, code: str, message: str) -> list[Known]:
+    """Those of which that is wrong, with this message."""
+    rows = await session.execute(
+        sql(
+            f"SELECT {COLUMNS} FROM kept_files m WHERE m.error_code = :code AND m.error = :message"
+            " ORDER BY m.file_id"
+        ),
+        {"code": code, "message": message},
+    )
+    return [Known(**row._mapping) for row in rows]
+
+
+async def try_soon(session: AsyncSession, file_ids: Collection[int]) -> None:
+    """Read these through, and try to copy them, in the next round."""
+    await session.execute(
+        sql(
+            "UPDATE kept_files SET scrubbed_at = NULL, failed_at = now() - CAST(:again AS interval)"
+            " WHERE file_id = ANY(:ids)"
+        ),
+        {"ids": list(file_ids), "again": AGAIN},
+    )
 
 
 async def listed(

@@ -37,6 +37,17 @@ class Held:
     missing: bool
 
 
+@dataclass(frozen=True)
+class Lost:
+    """An asset whose file is gone from its path, and what its content is known by."""
+
+    photo_id: int
+    path: str
+    size: int
+    sample_hash: str
+    file_hash: str
+
+
 COLUMNS = (
     "p.place_id, p.path, p.kind, p.device, p.last_seen_at, p.counted_at, p.frozen_at,"
     " p.frozen_because, p.decision"
@@ -278,6 +289,19 @@ async def still_at(session: AsyncSession, paths: Mapping[int, str]) -> set[int]:
         _looked_for(paths),
     )
     return set(rows.scalars())
+
+
+async def lost(session: AsyncSession, paths: Mapping[int, str]) -> list[Lost]:
+    """Those of these assets, gone from these paths, whose content can be told from others."""
+    rows = await session.execute(
+        sql(
+            "SELECT m.photo_id, m.final_path AS path, m.size_bytes AS size, m.sample_hash,"
+            f" m.file_hash FROM media_assets m, {GIVEN} WHERE {LOOKED_FOR}"
+            " AND m.sample_hash IS NOT NULL AND m.file_hash IS NOT NULL ORDER BY m.photo_id"
+        ),
+        _looked_for(paths),
+    )
+    return [Lost(**row._mapping) for row in rows]
 
 
 async def mark_missing(session: AsyncSession, paths: Mapping[int, str]) -> list[int]:

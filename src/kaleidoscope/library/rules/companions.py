@@ -5,6 +5,7 @@ A photo travels with its raw, its video (Live Photo), its edits and its sidecars
     IMG_1234.HEIC IMG_1234.MOV IMG_1234.CR2 IMG_E1234.JPG IMG_1234.AAE IMG_1234.xmp
     IMG_1234.HEIC.xmp IMG_1234.jpg.json IMG_1234.jpg.supplemental-metadata.json
     IMG_1234-edited.jpg IMG_1234(1).jpg with IMG_1234.jpg(1).json
+    PXL_20210304_050607123.MP.jpg PXL_20210304_050607123.MP.mp4 PXL_20210304_050607123.MP
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _EDITED = re.compile(
     rb"^(.+?)(?:[-_ ](?:edited|bearbeitet|edit|modifi\xc3\xa9|editado))(\(\d+\))?$"
 )
 _APPLE_EDIT = re.compile(rb"^(IMG_)E(\d{4,})(.*)$", re.S)
+# Google's motion photos are X.MP.jpg; their films X.MP.mp4, or X.MP where Takeout has cut them out.
+_MOTION = re.compile(rb"^((?:PXL|MVIMG)_.+?)\.MP$")
 _NUMBER = re.compile(rb"^(.*?)(\(\d+\))?$", re.S)
 # Takeout writes .supplemental-metadata.json and cuts that anywhere to keep the name short.
 _SUPPLEMENT = re.compile(
@@ -89,7 +92,7 @@ def groups(names: Sequence[bytes]) -> list[list[Named]]:
     folder = Folder(media)
     found: dict[bytes, list[Named]] = {}
     for name in media:
-        found.setdefault(_media(name).key, []).append(_media(name))
+        found.setdefault(named(name).key, []).append(named(name))
     for name in names:
         if is_sidecar(name):
             one = beside(name, folder.owner(name))
@@ -102,7 +105,7 @@ def beside(sidecar: bytes, owner: bytes | None) -> Named:
     inner = sidecar[: stem_length(sidecar)]
     if owner is None:
         return Named(sidecar, _base(inner), len(inner), is_sidecar=True)
-    of = _media(owner)
+    of = named(owner)
     stem = of.stem if sidecar.startswith(owner[: of.stem]) else len(inner)
     return Named(sidecar, of.key, stem, is_sidecar=True, of=owner)
 
@@ -112,16 +115,29 @@ def owners(sidecar: bytes) -> list[bytes]:
     return list(dict.fromkeys(_candidates(sidecar[: stem_length(sidecar)])))
 
 
+def stems(media: bytes) -> list[bytes]:
+    """What may stand before the extension of a photo's film, and of a film's photo."""
+    base = named(media).key
+    return [base, base + b".MP"] if _MOTION.match(base + b".MP") else [base]
+
+
 def is_edit(name: bytes) -> bool:
     """Whether a photo was made from another one, as its name says."""
     stem = name[: stem_length(name)]
     return _base(stem) != stem
 
 
-def _media(name: bytes) -> Named:
+def named(name: bytes) -> Named:
+    """A photo or video by its name."""
     stem = name[: stem_length(name)]
-    base = _base(stem)
+    base = _unmoved(_base(stem))
     return Named(name, base, len(base) if stem.startswith(base) else len(stem), is_sidecar=False)
+
+
+def _unmoved(stem: bytes) -> bytes:
+    """The stem of a motion photo without what tells that it is one."""
+    match = _MOTION.match(stem)
+    return match[1] if match else stem
 
 
 def _base(stem: bytes) -> bytes:

@@ -11,6 +11,7 @@ from kaleidoscope.library.service.again import retry
 from kaleidoscope.library.service.alarms import Alarm, alarms
 from kaleidoscope.library.service.attempts import (
     Finding,
+    ask_again,
     attempt_results,
     begin_attempt,
     begin_attempts,
@@ -48,17 +49,21 @@ from kaleidoscope.library.service.copies import (
 )
 from kaleidoscope.library.service.curation import curate
 from kaleidoscope.library.service.custody import (
+    Doubled,
     Outcome,
     SetAside,
+    Taken,
     begun,
     circle,
-    filed_since,
+    doubled_lately,
     folders,
+    lay_at,
     prepare,
     refile,
     resume,
     set_aside,
     take_in,
+    taken_lately,
 )
 from kaleidoscope.library.service.dates import (
     cameras,
@@ -96,7 +101,16 @@ from kaleidoscope.library.service.figures import (
 from kaleidoscope.library.service.geocoding import geocode_pending, place_of
 from kaleidoscope.library.service.hashing import hash_pending
 from kaleidoscope.library.service.history import Happened, history, note
-from kaleidoscope.library.service.kept import find_kept, heal_kept, is_kept, kept_files
+from kaleidoscope.library.service.kept import (
+    accept_missing,
+    find_kept,
+    heal_kept,
+    is_kept,
+    kept_errors,
+    kept_errors_state,
+    kept_files,
+    try_kept_again,
+)
 from kaleidoscope.library.service.ledger import (
     attempts,
     by_contents,
@@ -155,6 +169,7 @@ __all__ = [
     "Alarm",
     "Candidate",
     "Derivative",
+    "Doubled",
     "Finding",
     "Frozen",
     "Happened",
@@ -172,9 +187,12 @@ __all__ = [
     "Registered",
     "ScannedFile",
     "SetAside",
+    "Taken",
     "Target",
     "Work",
+    "accept_missing",
     "alarms",
+    "ask_again",
     "attempt_results",
     "attempts",
     "begin_attempt",
@@ -200,6 +218,7 @@ __all__ = [
     "date_corrections",
     "decide",
     "derivative",
+    "doubled_lately",
     "doubtful_dates",
     "errors_by_message",
     "errors_state",
@@ -207,7 +226,6 @@ __all__ = [
     "failed",
     "figures",
     "file_corrected",
-    "filed_since",
     "find_kept",
     "finish",
     "finish_all",
@@ -226,10 +244,13 @@ __all__ = [
     "history",
     "inventory",
     "is_kept",
+    "kept_errors",
+    "kept_errors_state",
     "kept_files",
     "kept_inventory",
     "know_place",
     "latest",
+    "lay_at",
     "lock",
     "lock_all",
     "mark_of",
@@ -279,10 +300,12 @@ __all__ = [
     "stuck",
     "sweep_derivatives",
     "take_in",
+    "taken_lately",
     "tell_dates",
     "thumbnail_pending",
     "time_out",
     "try_again",
+    "try_kept_again",
     "undated_asset",
     "undo_correction",
     "unwanted_copies",

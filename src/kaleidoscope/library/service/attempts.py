@@ -299,6 +299,13 @@ async def reprocess(session: AsyncSession, photo_ids: Sequence[int]) -> int:
     return len(ids)
 
 
+async def ask_again(session: AsyncSession, photo_ids: Sequence[int]) -> None:
+    """Have photos looked at where they lie now, which the attempts at them did not know: these
+    count as none. What has ended well is left out.
+    """
+    await request(session, await attempts.unended(session, photo_ids), anew=False)
+
+
 async def request(session: AsyncSession, photo_ids: Sequence[int], *, anew: bool) -> None:
     """READY with a new attempt, and its message published."""
     requested = await attempts.request(session, photo_ids, anew=anew)

@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -39,6 +39,7 @@ from kaleidoscope.library.settings import BackupSettings
 AT_ONCE = 100
 INVENTORY_AT_ONCE = 1000
 MARK = "kaleidoscope-backup.json"
+LOST = "`kaleidoscope backup verify` reads all copies back; is there another backup?"
 
 Progress = Callable[[int, int, str], None]
 """Told how many files and bytes more are done, and of which file."""
@@ -391,11 +392,34 @@ async def brought(
             disk.bring, place, copy.location, file.path, file.file_hash, file.modified_at
         )
     except FileProblem as problem:
-        raise Unavailable(f"{file.path}: {problem}", **fields) from problem
+        hint = _hint(file.path) if isinstance(problem, disk.Unwritable) else LOST
+        raise Unavailable(f"{file.path}: {problem}", hint=hint, **fields) from problem
     try:
         yield draft
     finally:
-        await asyncio.to_thread(draft.unlink, missing_ok=True)
+        await asyncio.to_thread(_drop, draft)
+
+
+async def swapped_in(draft: Path, path: str, /, **fields: Any) -> str | None:
+    """Put what was brought in its place; where the damaged file lies now, if there was one.
+
+    Raises `Unavailable` with `fields` where the folder cannot be written; all is as it was then.
+    """
+    try:
+        return await asyncio.to_thread(disk.swap_in, draft, path)
+    except OSError as error:
+        cause = f"{path}: it cannot be written: {error.strerror or error}"
+        raise Unavailable(cause, hint=_hint(path), **fields) from error
+
+
+def _drop(draft: Path) -> None:
+    with suppress(OSError):  # a folder that cannot be written any more
+        draft.unlink(missing_ok=True)
+
+
+def _hint(path: str) -> str:
+    folder = path.rpartition("/")[0] or "/"
+    return f"let this user write to {folder}, on a disk that has room, then heal it again"
 
 
 async def unwanted_copies(

@@ -50,6 +50,7 @@ from kaleidoscope.library.settings import LibrarySettings
 log = structlog.get_logger(__name__)
 
 What = Literal["filed", "sidecar", "duplicate", "set-aside", "refiled", "left"]
+HOUR, DAY = 3600.0, 86_400.0  # seconds
 AT_ONCE = 500  # moves taken up together
 NAMES_TRIED = 100  # where names are taken between plan and move
 OUTCOMES: dict[str, What] = {
@@ -179,10 +180,44 @@ def circle(inbox: bytes) -> Path | None:
     return next((f for f in folders() if places.overlap(inbox, os.fsencode(f))), None)
 
 
-async def filed_since(session: AsyncSession, seconds: float) -> dict[str, int]:
-    """How many files of each inbox were filed in the last seconds."""
-    found = await rows.counts_since(session, seconds)
-    return {row.inbox: row.number for row in found if row.kind == "file"}
+@dataclass
+class Taken:
+    """What became of the files of an inbox in the last day, and how many were filed in the last
+    hour."""
+
+    filed: int = 0
+    sidecars: int = 0
+    duplicates: int = 0
+    set_aside: int = 0
+    filed_last_hour: int = 0
+
+
+async def taken_lately(session: AsyncSession) -> dict[str, Taken]:
+    """The same by inbox; one that nothing came from is left out."""
+    names = {"file": "filed", "sidecar": "sidecars", "duplicate": "duplicates"}
+    found: dict[str, Taken] = {}
+    for row in await rows.counts_since(session, DAY, HOUR):
+        taken = found.setdefault(row.inbox, Taken())
+        setattr(taken, names.get(row.kind, "set_aside"), row.number)
+        if row.kind == "file":
+            taken.filed_last_hour = row.lately
+    return found
+
+
+@dataclass(frozen=True)
+class Doubled:
+    """A received file whose content the ledger had: at `of`. `path`: where it lies; None: it was
+    removed."""
+
+    source: str
+    path: str | None
+    of: str | None
+    since: datetime
+
+
+async def doubled_lately(session: AsyncSession, inbox: str, limit: int) -> list[Doubled]:
+    """What of an inbox were duplicates in the last day, the latest first."""
+    return [Doubled(**row._mapping) for row in await rows.doubled(session, inbox, DAY, limit)]
 
 
 @dataclass(frozen=True)
@@ -204,6 +239,11 @@ async def begun(db: Database, paths: Sequence[str]) -> set[str]:
     """Those of these paths that an open move has as its source."""
     async with db.transaction() as session:
         return await rows.open_sources(session, paths)
+
+
+async def lay_at(session: AsyncSession, paths: Mapping[int, str]) -> set[int]:
+    """Those of these photos whose file lay at the given path before it lay where it lies now."""
+    return await rows.lay_at(session, paths)
 
 
 # -- from plan to release

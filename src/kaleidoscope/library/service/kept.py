@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import structlog
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.db import Database
@@ -35,7 +37,7 @@ from kaleidoscope.library.queries.kept import Kept, Known
 from kaleidoscope.library.rules import companions
 from kaleidoscope.library.schemas import HealedFile, KeptFile
 from kaleidoscope.library.service.claim import alone
-from kaleidoscope.library.service.copies import brought
+from kaleidoscope.library.service.copies import brought, swapped_in
 from kaleidoscope.library.settings import LibrarySettings
 
 log = structlog.get_logger(__name__)
@@ -44,6 +46,13 @@ AT_ONCE = 1000
 READ_AT_ONCE = 50
 EDITED = "it was written to"
 KINDS = ("sidecar", "duplicate", "set-aside")
+LISTED = "(`kaleidoscope library kept --damaged`)"
+GONE = {
+    "sidecar": f"a sidecar is gone {LISTED}",
+    "duplicate": f"a duplicate is gone whose original is kept {LISTED}",
+    "set-aside": f"a file that was set aside is gone {LISTED}",
+}
+MESSAGES = 1000  # of which causes are made
 
 
 async def keep_laid(session: AsyncSession, laid: Sequence[tuple[Move, Laid]]) -> None:
@@ -86,18 +95,22 @@ async def find_kept(db: Database) -> dict[str, int]:
         async with db.transaction() as session:
             files = await rows.following(session, after, AT_ONCE)
         if not files:
-            return {what: number for what, number in done.items() if number}
+            break
         after = files[-1].file_id
         seen = await asyncio.to_thread(beside.seen, [f.path for f in files])
         told = list(zip(files, seen, strict=True))
-        gone = {f.file_id: f.path for f, one in told if one == "gone" and not f.missing}
+        gone = [f for f, one in told if one == "gone"]
         there = [(f, one) for f, one in told if isinstance(one, Beside)]
         back = {f.file_id: f.path for f, _ in there if f.missing}
         async with db.transaction() as session:
-            await rows.set_missing(session, gone, back)
-        done["gone"] += len(gone)
+            await rows.set_gone(session, {f.file_id: (f.path, GONE[f.kind]) for f in gone})
+            await rows.set_back(session, back)
+        done["gone"] += sum(not f.missing for f in gone)
         done["back"] += len(back)
         done["found"] += await _keep(db, [(f.kind, one) for f, one in there if _is_news(one, f)])
+    async with db.transaction() as session:
+        await rows.forget_moved(session)
+    return {what: number for what, number in done.items() if number}
 
 
 def _on_disk(places: Sequence[str]) -> Iterator[tuple[str, Beside]]:
@@ -221,12 +234,12 @@ def _fault_of(file: Known) -> tuple[str, str] | None:
 async def heal_kept(db: Database, path: str) -> HealedFile:
     """Put a damaged or missing file back from the backup, as `heal` does for an original.
 
-    Raises `NotFound` for a path at which nothing is kept.
+    Raises `NotFound` for a path at which nothing is kept, `Unavailable` where it cannot be written.
     """
     file = await _to_be_healed(db, path)
     async with brought(db, path, file, path=path) as draft, alone(db):
         await _to_be_healed(db, path)
-        aside = await asyncio.to_thread(disk.swap_in, draft, path)
+        aside = await swapped_in(draft, path, path=path)
         async with db.transaction() as session:
             await rows.set_healed(session, file.file_id)
     return HealedFile(path=path, kept_aside=aside)
@@ -258,3 +271,40 @@ async def kept_files(
     """The next of what is kept; `unwell`: what is damaged, gone, or cannot be copied."""
     found = await rows.listed(session, after, limit, unwell=unwell)
     return [KeptFile.model_validate(row) for row in found]
+
+
+# -- what is wrong with them
+
+
+async def kept_errors(session: AsyncSession) -> Sequence[Row[Any]]:
+    """What is wrong with what is kept, by code and message: total, latest_at, and one path."""
+    return await rows.by_message(session, MESSAGES)
+
+
+async def kept_errors_state(session: AsyncSession) -> tuple[object, ...]:
+    """Something that changes when anything about that does; cheap to ask for."""
+    return await rows.state(session)
+
+
+async def try_kept_again(session: AsyncSession, code: str, message: str) -> int:
+    """Look again for what is gone, now; read and copy again what is damaged or was not copied, in
+    the next round. By a person's word; answers how many."""
+    files = await rows.with_message(session, code, message)
+    if code == "missing":
+        seen = await asyncio.to_thread(beside.seen, [f.path for f in files])
+        told = zip(files, seen, strict=True)
+        await rows.set_back(
+            session, {f.file_id: f.path for f, one in told if isinstance(one, Beside)}
+        )
+    else:
+        await rows.try_soon(session, [f.file_id for f in files])
+    return len(files)
+
+
+async def accept_missing(session: AsyncSession, below: str | None = None) -> list[str]:
+    """A person's word that what is gone is gone: it is kept no more, and nobody looks for it.
+
+    `below`: only what lay at this path, or below it. Answers where it lay. What comes back is found
+    and kept anew.
+    """
+    return await rows.forget_gone(session, below)

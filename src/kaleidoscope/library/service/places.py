@@ -7,7 +7,7 @@ Nothing here deletes anything, on the disk or in the ledger.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -24,6 +24,7 @@ from kaleidoscope.library.queries import places as rows
 from kaleidoscope.library.queries.places import Place
 from kaleidoscope.library.rules import places as rules
 from kaleidoscope.library.schemas import Decision, PlaceView
+from kaleidoscope.library.service import moving
 from kaleidoscope.library.service.history import Happened, note
 from kaleidoscope.library.settings import LibrarySettings
 
@@ -79,11 +80,13 @@ async def decide(session: AsyncSession, place_id: int, decision: Decision) -> Pl
     return next(p for p in await places(session) if p.place_id == place_id)
 
 
-async def watch(db: Database) -> dict[str, int]:
+async def watch(db: Database, passed_over: Collection[str] | None = None) -> dict[str, int]:
     """Look at every known place, and for the files of those whose turn it is, or of which a file
     chosen at random is gone.
 
-    Answers how many files are newly missing and found again, and how many places are frozen.
+    `passed_over`: names of folders that no file was moved to (`moving.follow`); None: files that
+    were moved are gone. Answers how many files are newly missing, found again, and moved inside
+    their place, and how many places are frozen.
     """
     async with db.transaction() as session:
         known = await rows.all_places(session)
@@ -93,9 +96,10 @@ async def watch(db: Database) -> dict[str, int]:
         async with db.transaction() as session:
             known = await rows.all_places(session)
     suspected = await _suspected(db)
-    done = {"missing": 0, "found": 0, "frozen": 0}
+    done = {"missing": 0, "found": 0, "moved": 0, "frozen": 0}
     for place in known:
-        for what, number in (await _look_after(db, place, place.place_id in suspected)).items():
+        is_suspected = place.place_id in suspected
+        for what, number in (await _look_after(db, place, is_suspected, passed_over)).items():
             done[what] += number
     if due or suspected:
         done["found"] += await _reunite(db)
@@ -114,18 +118,21 @@ class Frozen:
         return f"{self.path} is frozen: {self.cause}"
 
 
-async def guard(db: Database, folder: str) -> list[Frozen]:
+async def guard(
+    db: Database, folder: str, passed_over: Collection[str] | None = None
+) -> list[Frozen]:
     """The places at, around and below a folder that are not themselves: frozen by this.
 
     A place is not itself when it is gone, empty, on another device, or when too many of the files
-    are gone that the ledger has in the folder. One that holds the folder forbids its scan.
+    are gone that the ledger has in the folder, and were not moved inside the place. One that holds
+    the folder forbids its scan. `passed_over`: as `watch` has it.
     """
     found = []
     for place in await _near(db, folder):
         why = await _unwell(db, place)
         if why is None:
-            gone, there = await _count_below(db, place, folder)
-            why = rules.too_many(gone, there, load(LibrarySettings))
+            gone, there = await _gone_below(db, place, folder)
+            why, _ = await _too_many(db, place, gone, there, passed_over)
         found += await _frozen(db, place, folder, why)
     return found
 
@@ -137,9 +144,9 @@ async def found_nothing(db: Database, folder: str) -> list[Frozen]:
     """
     found = []
     for place in await _near(db, folder):
-        gone, there = await _count_below(db, place, folder)
+        gone, there = await _gone_below(db, place, folder)
         why = f"the scan of {folder} finds nothing, where {there} files were"
-        found += await _frozen(db, place, folder, why if there and gone == there else None)
+        found += await _frozen(db, place, folder, why if there and len(gone) == there else None)
     return found
 
 
@@ -156,14 +163,36 @@ async def _frozen(db: Database, place: Place, folder: str, why: str | None) -> l
     return [Frozen(place.path, why, holds=is_inside(folder, place.path))]
 
 
-async def _count_below(db: Database, place: Place, folder: str) -> tuple[int, int]:
-    """How many of a place's files below a folder are gone, of how many believed there."""
-    gone = there = 0
+async def _gone_below(db: Database, place: Place, folder: str) -> tuple[dict[int, str], int]:
+    """Which of a place's files below a folder are gone, of how many believed there."""
+    gone: dict[int, str] = {}
+    there = 0
     async for files in _files(db, place, folder):
-        believed = [file.path for file in files if not file.missing]
+        believed = [file for file in files if not file.missing]
         there += len(believed)
-        gone += (await asyncio.to_thread(disk.state_of_files, believed)).count("gone")
+        states = await asyncio.to_thread(disk.state_of_files, [file.path for file in believed])
+        told = zip(believed, states, strict=True)
+        gone |= {file.photo_id: file.path for file, state in told if state == "gone"}
     return gone, there
+
+
+async def _too_many(
+    db: Database,
+    place: Place,
+    gone: Mapping[int, str],
+    there: int,
+    passed_over: Collection[str] | None,
+) -> tuple[str | None, set[int]]:
+    """Why so many files that are gone are not believed, and those of them that were only moved.
+
+    They are looked for elsewhere in the place before it is frozen over them, and only then.
+    """
+    settings = load(LibrarySettings)
+    why = rules.too_many(len(gone), there, settings)
+    if why is None or passed_over is None:
+        return why, set()
+    moved = await moving.follow(db, place, gone, passed_over)
+    return rules.too_many(len(gone) - len(moved), there, settings), moved
 
 
 async def _files(
@@ -208,7 +237,9 @@ async def _suspected(db: Database) -> set[int]:
     return {place_id for place_id, found in states.items() if "gone" in found}
 
 
-async def _look_after(db: Database, place: Place, suspected: bool) -> dict[str, int]:
+async def _look_after(
+    db: Database, place: Place, suspected: bool, passed_over: Collection[str] | None
+) -> dict[str, int]:
     accepted = _is_accepted(place)
     why = await _unwell(db, place)
     if why is not None and not accepted:
@@ -222,11 +253,15 @@ async def _look_after(db: Database, place: Place, suspected: bool) -> dict[str, 
     if not is_due:
         return {"frozen": 1} if place.frozen_at is not None else {}
     gone, back, there = await _count(db, place)
-    why = rules.too_many(len(gone), there, load(LibrarySettings)) or await _unwell(db, place)
+    why = await _unwell(db, place)
+    moved: set[int] = set()
+    if why is None:
+        why, moved = await _too_many(db, place, gone, there, passed_over)
     if why is not None and not accepted:
         await _freeze(db, place, why, counted=True)
-        return {"frozen": 1}
-    return await _settle(db, place, gone, back)
+        return {"frozen": 1, "moved": len(moved)}
+    gone = {photo_id: path for photo_id, path in gone.items() if photo_id not in moved}
+    return {**await _settle(db, place, gone, back), "moved": len(moved)}
 
 
 def _is_accepted(place: Place) -> bool:

@@ -61,6 +61,15 @@ class Left:
     cause: str
 
 
+@dataclass(frozen=True)
+class _Home:
+    """Where files lie by one that was filed before: in `folder`, with `mark` in their names."""
+
+    folder: bytes
+    mark: bytes
+    group: UUID
+
+
 @dataclass
 class _Wish:
     """A plan whose target still wants a free name: `folder` and `name` are bytes."""
@@ -73,10 +82,14 @@ class _Wish:
 
 @dataclass
 class _Bundle:
-    """Wishes that get the same number where a name is taken."""
+    """Wishes that get the same number where a name is taken. `mark`: the number they have by what
+    was filed before.
+    """
 
     wishes: list[_Wish]
     number: int = 0
+    mark: bytes = b""
+    group: UUID | None = None
 
     def target(self, wish: _Wish) -> str:
         return to_text(os.path.join(wish.folder, numbered(wish.name, wish.stem, self.number)))
@@ -100,8 +113,12 @@ async def plan(
     firsts, lying = await _firsts(db, media)
     sidecars = [f for p in whole if not any(map(_is_media, p.files)) for f in p.files]
     owners = await _late_owners(db, [f for f in sidecars if f.named.is_sidecar])
-    planner = _Planner(inbox, firsts, lying, owners)
+    elders = await _elders(db, [f for f in media if f.file_hash not in firsts])
+    planner = _Planner(inbox, firsts, lying, owners, elders)
     bundles = [bundle for parcel in whole for bundle in planner.bundles(parcel)]
+    if planner.followed:
+        async with db.transaction() as session:
+            await rows.put_together(session, planner.followed)
     plans, hopeless = await _with_names(db, bundles)
     return plans, left + hopeless
 
@@ -283,8 +300,30 @@ async def _late_owners(db: Database, sidecars: Sequence[Received]) -> dict[str, 
     }
 
 
+async def _elders(db: Database, media: Sequence[Received]) -> dict[str, Any]:
+    """For photos and films whose other half may have come before: what was filed as that."""
+    wanted: dict[str, list[str]] = {}
+    for one in media:
+        folder = to_bytes(one.path).rpartition(b"/")[0]
+        endings = _OF_PHOTOS if one.media_type == "video" else _OF_FILMS
+        names = [stem + e for stem in companions.stems(one.named.name) for e in endings]
+        wanted[one.path] = [to_text(folder + b"/" + n) for n in names if n != one.named.name]
+    if not wanted:
+        return {}
+    async with db.transaction() as session:
+        found = await rows.filed_from(session, {p for paths in wanted.values() for p in paths})
+    return {
+        one.path: elder
+        for one in media
+        for elder in [next((found[p] for p in wanted[one.path] if p in found), None)]
+        if elder is not None and elder.kind == "file" and elder.media_type != one.media_type
+    }
+
+
 _EXTENSIONS = (b"jpg", b"jpeg", b"heic", b"png", b"mov", b"mp4", b"dng", b"cr2", b"cr3", b"nef")
 _USUAL = (b"", *(b"." + e for e in _EXTENSIONS), *(b"." + e.upper() for e in _EXTENSIONS))
+_OF_PHOTOS = tuple(b"." + e for e in (b"heic", b"HEIC", b"jpg", b"JPG", b"jpeg", b"JPEG"))
+_OF_FILMS = tuple(b"." + e for e in (b"mov", b"MOV", b"mp4", b"MP4", b"MP"))
 
 
 # -- decisions
@@ -299,6 +338,7 @@ class _Planner:
         firsts: Mapping[str, First],
         lying: Mapping[int, Identity],
         owners: Mapping[str, Any],
+        elders: Mapping[str, Any],
     ) -> None:
         settings = load(LibrarySettings)
         self._inbox = inbox
@@ -306,6 +346,8 @@ class _Planner:
         self._firsts = firsts
         self._lying = lying
         self._owners = owners
+        self._elders = elders
+        self.followed: dict[int, UUID] = {}  # what was filed alone before, and is joined now
         self._claimed: set[str] = set()
         self._template = settings.originals_template
         self._remove = settings.duplicates == "remove"
@@ -321,7 +363,7 @@ class _Planner:
         bundles = [self._filed(leader, files, group) for leader, files in _by_date(filed)]
         into = {f.path: bundle for bundle, files in bundles for f in files}
         made = [bundle for bundle, _ in bundles]
-        doubled = {f.path: _Bundle([self._copied(f, group)]) for f in copies}
+        doubled = {f.path: _Bundle([self._copied(f, group)], group=group) for f in copies}
         for one in rest:
             owner = _owner(one, [*filed, *copies])
             if not one.named.is_sidecar:
@@ -331,11 +373,12 @@ class _Planner:
                 made.append(self._orphan(one))
             elif owner.path in into:
                 bundle = into[owner.path]
-                bundle.wishes.append(self._beside(one, owner, bundle.wishes[0].folder, group))
+                folder = bundle.wishes[0].folder
+                bundle.wishes.append(self._beside(one, owner, folder, bundle))
             else:
-                wishes = doubled[owner.path].wishes
+                bundle = doubled[owner.path]
                 folder = os.path.join(self._duplicates, self._relative(one))
-                wishes.append(self._beside(one, owner, folder, group))
+                bundle.wishes.append(self._beside(one, owner, folder, bundle))
         return [*made, *doubled.values()]
 
     def _sorted(self, media: Sequence[Received]) -> tuple[list[Received], list[Received]]:
@@ -362,14 +405,34 @@ class _Planner:
         self, leader: Received, files: Sequence[Received], group: UUID | None
     ) -> tuple[_Bundle, Sequence[Received]]:
         below = folder_of(self._template, chosen_date(leader).captured_at)
-        folder = os.path.join(self._originals, os.fsencode(below))
+        folder, mark = os.path.join(self._originals, os.fsencode(below)), b""
+        home = self._home(leader, files, folder)
+        if home is not None:
+            folder, mark, group = home.folder, home.mark, home.group
         wishes = []
         for file in files:
             first = self._firsts.get(file.file_hash)  # known, and gone from where it lay
             made = self._plan(file, "file", group, photo_id=first.photo_id if first else None)
             made = replace(made, facts=facts_of(file))
-            wishes.append(_Wish(made, folder, file.named.name, _stem(file)))
-        return _Bundle(wishes), files
+            name, stem = _marked(file, mark)
+            wishes.append(_Wish(made, folder, name, stem))
+        return _Bundle(wishes, mark=mark, group=group), files
+
+    def _home(self, leader: Received, files: Sequence[Received], own: bytes) -> _Home | None:
+        """Beside the other half of a Live or motion photo that came before; None: it is a whole,
+        or there is no such half. A photo goes by its own day, whatever its film was filed under.
+        """
+        elder = self._elders.get(leader.path)
+        if elder is None or len({f.media_type for f in files}) > 1:
+            return None
+        folder, _, filed_as = to_bytes(elder.path).rpartition(b"/")
+        is_below = folder.startswith(self._originals + b"/")
+        if not is_below or (leader.media_type == "photo" and folder != own):
+            return None
+        if not _is_near(leader, elder):
+            return None
+        group = elder.together or self.followed.setdefault(elder.photo_id, uuid4())
+        return _Home(folder, _mark(to_bytes(elder.source).rpartition(b"/")[2], filed_as), group)
 
     def _copied(self, file: Received, group: UUID | None) -> _Wish:
         first = self._firsts.get(file.file_hash)
@@ -384,9 +447,10 @@ class _Planner:
         folder = os.path.join(self._set_aside, self._relative(file))
         return _Wish(made, folder, file.named.name, _stem(file))
 
-    def _beside(self, file: Received, owner: Received, folder: bytes, group: UUID | None) -> _Wish:
-        made = replace(self._plan(file, "sidecar", group), facts={"of": owner.path})
-        return _Wish(made, folder, file.named.name, _stem(file))
+    def _beside(self, file: Received, owner: Received, folder: bytes, bundle: _Bundle) -> _Wish:
+        made = replace(self._plan(file, "sidecar", bundle.group), facts={"of": owner.path})
+        name, stem = _marked(file, bundle.mark)
+        return _Wish(made, folder, name, stem)
 
     def _orphan(self, file: Received) -> _Bundle:
         """A sidecar without a photo beside it: to the photo that was filed before, or aside."""
@@ -429,6 +493,31 @@ def _is_media(file: Received) -> bool:
 
 def _stem(file: Received) -> int:
     return file.named.stem
+
+
+def _marked(file: Received, mark: bytes) -> tuple[bytes, int]:
+    """A file's name with a mark behind its stem, and where the stem ends then."""
+    name, stem = file.named.name, _stem(file)
+    return name[:stem] + mark + name[stem:], stem + len(mark)
+
+
+def _mark(received_as: bytes, filed_as: bytes) -> bytes:
+    """What filing has put into a name; nothing where it is another name altogether."""
+    stem = companions.named(received_as).stem
+    start, end = received_as[:stem], received_as[stem:]
+    if not (filed_as.startswith(start) and filed_as.endswith(end)):
+        return b""
+    return filed_as[stem : len(filed_as) - len(end)]
+
+
+def _is_near(file: Received, elder: Any) -> bool:
+    """Whether a file was taken with one that was filed before, and has not its name by chance:
+    cameras count from 1 again and again.
+    """
+    chosen = chosen_date(file)
+    if "low" in (chosen.confidence, elder.confidence) or not chosen.captured_at or not elder.at:
+        return bool(elder.age <= APART)
+    return bool(abs(chosen.captured_at - elder.at) <= APART)
 
 
 def _leader(files: Sequence[Received]) -> Received:

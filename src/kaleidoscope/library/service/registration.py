@@ -36,8 +36,8 @@ class ScannedFile:
     """A file as a scan found it.
 
     `path` absolute, spelled by `kernel.paths.to_text`; `size` in bytes; `modified_at` by
-    `library.service.modified_at`; `sample_hash` of parts of the content, by whatever hash;
-    `file_hash` SHA-256 where `plan` found it needed.
+    `library.service.modified_at`; `sample_hash` of parts of the content, by
+    `library.service.sample_hash`; `file_hash` SHA-256 where `plan` found it needed.
     """
 
     path: str

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.db import Database
-from kaleidoscope.kernel.errors import Conflict, Unavailable
+from kaleidoscope.kernel.errors import Conflict
 from kaleidoscope.kernel.paths import to_bytes, to_text
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.outside import originals as disk
@@ -23,7 +23,7 @@ from kaleidoscope.library.queries import places, scrubs
 from kaleidoscope.library.queries.scrubs import Content
 from kaleidoscope.library.schemas import Healed, Photo
 from kaleidoscope.library.service.claim import alone
-from kaleidoscope.library.service.copies import brought
+from kaleidoscope.library.service.copies import brought, swapped_in
 from kaleidoscope.library.service.history import Happened, note
 from kaleidoscope.library.service.kept import scrub_kept
 from kaleidoscope.library.service.ledger import get, get_many
@@ -177,11 +177,7 @@ async def _swap_in(draft: Path, photo: Photo) -> str | None:
             return None
     except OSError:  # gone, or not to be read: that is why
         pass
-    try:
-        return await asyncio.to_thread(disk.swap_in, draft, photo.path)
-    except OSError as error:
-        cause = f"{photo.path}: it cannot be written: {error.strerror or error}"
-        raise Unavailable(cause, photo_id=photo.photo_id) from error
+    return await swapped_in(draft, photo.path, photo_id=photo.photo_id)
 
 
 async def count_damaged(session: AsyncSession) -> int:

@@ -34,7 +34,7 @@ Key = tuple[str, str]
 class _Same:
     """What failed alike."""
 
-    kind: Literal["asset", "message"]
+    kind: Literal["asset", "message", "file"]
     count: int = 0
     retrying: int = 0
     messages: set[str] = field(default_factory=set)
@@ -52,7 +52,11 @@ class _Same:
 
 async def errors(session: AsyncSession) -> Errors:
     """Everything that failed, grouped by what and cause, the most frequent first."""
-    found = {**await _of_assets(session), **await _of_messages(session)}
+    found = [
+        *(await _of_assets(session)).items(),
+        *(await _of_kept(session)).items(),
+        *(await _of_messages(session)).items(),
+    ]
     groups = [
         ErrorGroup(
             cause=cause,
@@ -64,7 +68,7 @@ async def errors(session: AsyncSession) -> Errors:
             example=same.example,
             photo_ids=same.photo_ids[:EXAMPLES],
         )
-        for (what, cause), same in found.items()
+        for (what, cause), same in found
     ]
     groups.sort(key=lambda group: (-group.count, group.what, group.cause))
     return Errors(total=sum(group.count for group in groups), groups=groups)
@@ -84,18 +88,26 @@ async def retry(session: AsyncSession, cause: str, what: str | None = None) -> R
         if common == cause and what in (None, failed):
             ids = await library.photos_with_errors(session, failed, same.messages)
             assets += await library.try_again(session, failed, ids)
-    if not assets and not revived:
+    files = 0
+    for row in await library.kept_errors(session):
+        if rules.cause(row.message) == cause and what in (None, _pass_of(row.code)):
+            files += await library.try_kept_again(session, row.code, row.message)
+    if not assets and not revived and not files:
         raise NotFound(
             f"nothing failed of the cause {cause!r}",
             hint="`kaleidoscope status` tells what failed",
             cause=cause,
         )
-    return RetriedCause(assets=assets, messages=len(revived))
+    return RetriedCause(assets=assets, messages=len(revived), files=files)
 
 
 async def state(session: AsyncSession) -> tuple[object, ...]:
     """Something that changes when `errors` does; cheap to ask for."""
-    return (*await library.errors_state(session), *(await bus.count_dead(session)).items())
+    return (
+        *await library.errors_state(session),
+        *await library.kept_errors_state(session),
+        *(await bus.count_dead(session)).items(),
+    )
 
 
 async def _of_assets(session: AsyncSession) -> dict[Key, _Same]:
@@ -105,6 +117,20 @@ async def _of_assets(session: AsyncSession) -> dict[Key, _Same]:
         same.add(row.message, row.latest_at, row.total, row.retrying)
         same.photo_ids += row.photo_ids
     return dict(found)
+
+
+async def _of_kept(session: AsyncSession) -> dict[Key, _Same]:
+    """Sidecars, duplicates and what was set aside, called as the same passes are of assets."""
+    found: dict[Key, _Same] = defaultdict(lambda: _Same("file"))
+    for row in await library.kept_errors(session):
+        same = found[_pass_of(row.code), rules.cause(row.message)]
+        tried = row.total if row.code == "backed-up" else 0
+        same.add(f"{row.path}: {row.message}", row.latest_at, row.total, tried)
+    return dict(found)
+
+
+def _pass_of(code: str) -> str:
+    return code if code in ("missing", "backed-up") else "scrubbed"
 
 
 async def _of_messages(session: AsyncSession) -> dict[Key, _Same]:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.errors import Conflict, Invalid
 from kaleidoscope.library import service as library
+from kaleidoscope.library.service import Held
 from kaleidoscope.ml.catalog import Pack
 from kaleidoscope.people.queries import faces as face_rows
 from kaleidoscope.people.queries import locks, persons, pictures
@@ -57,19 +58,17 @@ async def deliver_all(session: AsyncSession, callbacks: Sequence[Callback]) -> l
     photos = await library.lock_all(session, list(tried))
     answered = await library.attempt_results(session, list(tried.values()))
     fresh = [c for c in callbacks if tried[c.photo_id] not in answered]
-    for callback in fresh:
-        if photos[callback.photo_id].path != callback.path:
-            raise Invalid(
-                f"photo {callback.photo_id} is {photos[callback.photo_id].path},"
-                f" not {callback.path}",
-                photo_id=callback.photo_id,
-            )
+    moved = await _looked_for_elsewhere(session, fresh, photos, tried)
     answers = {c.photo_id: CallbackAnswer() for c in callbacks}
     for photo_id, attempt_id in tried.items():
         if attempt_id in answered:
             answers[photo_id] = CallbackAnswer.model_validate(answered[attempt_id])
     by_pack: dict[str | None, list[Callback]] = {}
+    if moved:
+        await library.ask_again(session, sorted(moved))
     for callback in fresh:
+        if callback.photo_id in moved:
+            continue
         if callback.status == "FAILED":
             await _fail(session, callback, tried[callback.photo_id])
         else:
@@ -77,6 +76,32 @@ async def deliver_all(session: AsyncSession, callbacks: Sequence[Callback]) -> l
     for pack, seen in by_pack.items():
         answers |= await _record(session, matching.find_pack(pack), seen, tried)
     return [answers[callback.photo_id] for callback in callbacks]
+
+
+async def _looked_for_elsewhere(
+    session: AsyncSession,
+    callbacks: Sequence[Callback],
+    photos: Mapping[int, Held],
+    tried: Mapping[int, UUID],
+) -> set[int]:
+    """The photos of which a failure says nothing: filed elsewhere while they waited to be seen.
+
+    What was seen at the old place is as good as at the new one. Raises `Invalid` for a path that
+    was never the photo's.
+    """
+    old = [c for c in callbacks if photos[c.photo_id].path != c.path]
+    if not old:
+        return set()
+    lay_there = await library.lay_at(session, {c.photo_id: c.path for c in old})
+    for callback in old:
+        photo = photos[callback.photo_id]
+        if callback.photo_id not in lay_there:
+            raise Invalid(
+                f"photo {callback.photo_id} is {photo.path}, not {callback.path}",
+                photo_id=callback.photo_id,
+            )
+    failed = [c.photo_id for c in old if c.status == "FAILED"]
+    return {p for p in failed if photos[p].attempt_id == tried[p]}
 
 
 async def _record(

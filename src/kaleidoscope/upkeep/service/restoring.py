@@ -19,7 +19,7 @@ from kaleidoscope.ingest import service as ingest
 from kaleidoscope.kernel import migrate, postgres_copies
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.embedded_postgres import NAME, EmbeddedPostgres
-from kaleidoscope.kernel.errors import Conflict, Invalid, NotFound
+from kaleidoscope.kernel.errors import Conflict, Invalid, NotFound, Unavailable
 from kaleidoscope.kernel.paths import to_bytes, to_text
 from kaleidoscope.kernel.postgres_programs import User
 from kaleidoscope.kernel.settings import KernelSettings, config_file, data_dir, load
@@ -129,11 +129,17 @@ def load_into(store: Store, manifest: Manifest, address: str, folder: Path) -> N
 async def _database(store: Store, manifest: Manifest, until: datetime | None) -> AsyncIterator[str]:
     """The restored database; one that an earlier try has restored is taken as it is."""
     mark = data_dir() / UNFINISHED
-    data_dir().mkdir(parents=True, exist_ok=True)
     is_there = mark.exists() and json.loads(mark.read_text())["database_is_there"]
     told = {"from": store.url, "database": manifest.name}
     if not is_there:
-        mark.write_text(json.dumps({**told, "database_is_there": False}))
+        try:
+            data_dir().mkdir(parents=True, exist_ok=True)
+            mark.write_text(json.dumps({**told, "database_is_there": False}))
+        except OSError as error:
+            raise Unavailable(
+                f"the data folder {data_dir()} cannot be written: {error.strerror or error}",
+                hint="let this user write there, or choose another one: KALEIDOSCOPE_DATA_DIR",
+            ) from error
     address = load(KernelSettings).database_url
     staging = data_dir() / "backup-staging"
     if address:
