@@ -112,6 +112,7 @@ from kaleidoscope.library.service.ledger import (
     set_person_ids,
     stream,
     stuck,
+    taken,
 )
 from kaleidoscope.library.service.places import (
     Frozen,
@@ -279,6 +280,7 @@ __all__ = [
     "stuck",
     "sweep_derivatives",
     "take_in",
+    "taken",
     "tell_dates",
     "thumbnail_pending",
     "time_out",

@@ -235,9 +235,15 @@ async def read_means(
 
 
 async def read_faces(
-    session: AsyncSession, pack: str, dimension: int, person_ids: Sequence[int] | None
+    session: AsyncSession,
+    pack: str,
+    dimension: int,
+    person_ids: Sequence[int] | None,
+    *,
+    with_open: bool = True,
 ) -> Faces:
     """The faces of these persons (None: of all), and every face without a person."""
+    open_too = "f.status = 'open' OR " if with_open else ""
     rows = await _copied(
         session,
         FACE,
@@ -246,7 +252,7 @@ async def read_faces(
         " (1000 * coalesce(f.quality, 1))::bigint, (f.confirmed_by = 'person')::int::bigint,"
         " coalesce(f.copy_of, 0), e.embedding"
         " FROM faces f JOIN face_vectors e ON e.face_id = f.id AND e.pack = %s"
-        " WHERE (f.status = 'open' OR %s::bigint[] IS NULL OR f.person_id = ANY(%s))"
+        f" WHERE ({open_too}%s::bigint[] IS NULL OR f.person_id = ANY(%s))"
         " AND vector_dims(e.embedding) = %s ORDER BY f.id",
         [pack, person_ids, person_ids, dimension],
     )
