@@ -10,9 +10,10 @@ differ. The drift is such that the average likeness of faces `--reach` years apa
 threshold of merging: neighbours in time stay above it, the ends of a life fall below. How real
 faces age, in particular those of children, may be quite different.
 
-Three libraries: people alone; with a sibling each, who is the mean of that person and a stranger,
-lives in the same years and drifts half in the same direction; and the same with a tenth of the
-photos showing both. All faces come at once and consolidation decides by the product's own rules.
+Libraries of people alone; of people with a sibling each, who is that person to some share and else
+a stranger, lives in the same years and drifts half in the same direction; and the same with a tenth
+of the photos showing both. All faces come at once and consolidation decides by the product's own
+rules.
 Baseline, in the same run: the same library without dates, which is without the chain.
 
 Whole: people of whose faces at least 95 of 100 have one id, which is nobody else's mainly.
@@ -56,7 +57,9 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=40, help="of each person")
     parser.add_argument("--years", type=float, default=20, help="that a person is photographed")
     parser.add_argument("--reach", type=float, default=8, help="years until likeness is too little")
-    parser.add_argument("--alike", type=float, default=0.5, help="share of a sibling in the other")
+    parser.add_argument(
+        "--alike", type=float, nargs="+", default=[0.3, 0.5], help="share of a sibling in the other"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     if not SHARED.is_dir():
@@ -65,13 +68,14 @@ def main() -> None:
     pack = pack_of(options.pack)
     between, within = real_people(pack, options.cache)
     print(f"{len(between)} real people, {len(within)} real differences; the ageing is synthetic")
-    for what, siblings, together in (
-        ("people", False, 0.0),
-        ("people with siblings", True, 0.0),
-        ("people with siblings, a tenth of the photos together", True, 0.1),
-    ):
+    libraries = [("people", 0.0, 0.0)]
+    for alike in options.alike:
+        siblings = f"people with siblings who are {alike:.0%} alike"
+        libraries.append((siblings, alike, 0.0))
+        libraries.append((f"{siblings}, a tenth of the photos together", alike, 0.1))
+    for what, alike, together in libraries:
         albums = [
-            album(pack, between, within, options, seed, siblings=siblings, together=together)
+            album(pack, between, within, options, seed, alike, together)
             for seed in range(options.seeds)
         ]
         for chain in (False, True):
@@ -114,11 +118,10 @@ def album(
     within: Array,
     options: argparse.Namespace,
     seed: int,
-    *,
-    siblings: bool,
+    alike: float,
     together: float,
 ) -> Album:
-    """A library of people who grow older."""
+    """A library of people who grow older, with siblings unless they are not at all `alike`."""
     rng = np.random.default_rng(seed)
     shuffled = between[rng.permutation(len(between))]
     count = min(options.people, len(between) // 2)
@@ -126,8 +129,8 @@ def album(
     one, other = rng.integers(0, len(between), (2, count))
     other = np.where(one == other, (other + 1) % len(between), other)
     drift = unit(between[one] - between[other])
-    if siblings:
-        base = np.concatenate([base, options.alike * base + (1 - options.alike) * strangers])
+    if alike:
+        base = np.concatenate([base, alike * base + (1 - alike) * strangers])
         drift = np.concatenate([drift, unit(drift + np.roll(drift, 1, axis=0))])
     people = np.repeat(np.arange(len(base)), options.faces)
     taken = rng.uniform(0, options.years, len(people))
@@ -141,7 +144,7 @@ def album(
     size = np.linalg.norm(base, axis=1).mean()
     vectors = unit(faces + (size * moved)[:, None] * drift[people])
     photos = np.arange(1, len(people) + 1)
-    if siblings and together:
+    if alike and together:
         for person in range(count):
             mine = np.nonzero(people == person)[0][: round(together * options.faces)]
             theirs = np.nonzero(people == person + count)[0][: len(mine)]

@@ -11,7 +11,7 @@ from album import DIMENSION, Album, detection
 
 from kaleidoscope.people import jobs, service
 from kaleidoscope.people.rules.ages import MARGIN, too_early, too_early_all, years
-from kaleidoscope.people.rules.chains import Dated, chained, life, link
+from kaleidoscope.people.rules.chains import STRICT, Dated, chained, life, link
 from kaleidoscope.people.rules.clustering import Rule
 from kaleidoscope.people.rules.consolidation import Faces, Regrouping, Said, Whole, regroup
 from kaleidoscope.people.rules.matching import Limits
@@ -179,9 +179,9 @@ def links(*lives: tuple[list[np.ndarray], list[float]]) -> list[int]:
 
 
 def test_of_the_same_years_the_average_has_spoken() -> None:
-    mine, theirs = a_life(4, 14), a_life(4, 14, 0.42)  # at the same age .92 alike
+    mine, theirs = a_life(4, 14), a_life(4, 14, 0.36)  # at the same age .94 alike
     one, other = (life(np.array(ages), np.array(vectors)) for vectors, ages in (mine, theirs))
-    assert (link(one, other) or 0) > LIMITS.merge
+    assert (link(one, other) or 0) > LIMITS.merge + STRICT * (1 - LIMITS.merge)
     assert links(mine, theirs) == [0, 1]
     assert links(mine, a_life(14, 22)) == [0, 0]
     assert links(a_life(14, 22), a_life(22, 26), mine, theirs) == [0, 0, 0, 3], "the nearer first"

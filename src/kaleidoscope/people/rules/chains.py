@@ -6,7 +6,8 @@ tells, but that over pairs taken within a few years of each other: who was someb
 time and looks like nobody else is that somebody, a few years older. Link by link a chain reaches
 from the cradle to old age.
 
-Only what lies apart in time is looked at. Of two groups of the same years the average over all
+A link rests on fewer faces than an average over all, and siblings are alike: so more is asked of
+it. Only what lies apart in time is looked at. Of two groups of the same years the average over all
 pairs is the fair measure, and it has spoken.
 """
 
@@ -35,6 +36,7 @@ CHILD_WINDOW = 1.5  # ... and two faces tell something of each other, where a bi
 STEP = 0.25  # years: faces so near in time are summed up
 SAME_BIRTH = 1.0  # years by which two birth dates of one person differ at most
 FEW = 3  # faces within the window that either side must have
+STRICT = 0.1  # of what is between a threshold and 1: so much more is asked of a link
 LOOSE = 0.2  # of what is between a threshold and 1: so far below it ends are still looked at
 
 
@@ -156,9 +158,10 @@ class _Chain:
 
     def best_pairs(self, rule: Rule) -> list[tuple[int, int]]:
         """The pairs that each pass and are each other's best; each group in one at most."""
+        least = rule.least + STRICT * (1 - rule.least)
         for pair in self._meeting(rule):
             score = self._score(*pair, rule)
-            if score >= rule.least:
+            if score >= least:
                 self.scores[pair] = score
         self.changed = set()
         taken: set[int] = set()
