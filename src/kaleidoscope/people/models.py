@@ -50,6 +50,11 @@ class Person(Base):
             "primary_embedding_id",
             postgresql_where=text("primary_embedding_id IS NOT NULL"),
         ),
+        Index(
+            "ix_persons_birth_date",
+            "birth_date",
+            postgresql_where=text("birth_date IS NOT NULL"),
+        ),
         {"comment": "One row a person; a merged person's row stays and points at the survivor"},
     )
 

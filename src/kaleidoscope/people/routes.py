@@ -15,6 +15,7 @@ from kaleidoscope.people import jobs, service
 from kaleidoscope.people.schemas import (
     AnswerRequest,
     BirthDateRequest,
+    BornView,
     Callback,
     CallbackAnswer,
     Callbacks,
@@ -210,10 +211,11 @@ async def rename(person_id: PersonId, asked: RenameRequest, session: Session) ->
 
 
 @router.post("/people/{person_id}/birth-date")
-async def birth_date(person_id: PersonId, asked: BirthDateRequest, session: Session) -> PersonView:
+async def birth_date(person_id: PersonId, asked: BirthDateRequest, session: Session) -> BornView:
     """Say when a person was born, or take that away."""
-    living = await service.set_birth_date(session, person_id, asked.birth_date)
-    return await service.person(session, living)
+    born = await service.set_birth_date(session, person_id, asked.birth_date)
+    person = await service.person(session, born.person_id)
+    return BornView(**person.model_dump(), reopened=born.reopened, kept=born.kept)
 
 
 @router.post("/faces/{face_id}/confirm")

@@ -209,6 +209,15 @@ class PersonView(BaseModel):
     representative_embedding: str | None = None
 
 
+class BornView(PersonView):
+    """A person whose birth date was said. Of the faces in photos from before it, the machine looks
+    anew at its own (`reopened`), at the next consolidation; those confirmed stay (`kept`).
+    """
+
+    reopened: list[int]
+    kept: list[int]
+
+
 class PersonLine(BaseModel):
     """A person in the list of all."""
 

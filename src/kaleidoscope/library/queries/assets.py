@@ -25,6 +25,20 @@ async def by_ids(session: AsyncSession, photo_ids: Collection[int]) -> Sequence[
     return (await session.execute(query)).all()
 
 
+async def taken(session: AsyncSession, photo_ids: Collection[int]) -> Sequence[Row[Any]]:
+    """Of these assets those with a date of high or medium confidence: id and day."""
+    return (
+        await session.execute(
+            sql(
+                "SELECT photo_id, CAST(captured_at AS date) AS day FROM media_assets"
+                " WHERE photo_id = ANY(:ids) AND captured_at IS NOT NULL"
+                " AND captured_at_confidence IN ('high', 'medium')"
+            ),
+            {"ids": list(photo_ids)},
+        )
+    ).all()
+
+
 async def by_path(session: AsyncSession, path: str) -> Row[Any] | None:
     """The asset that lies at a path."""
     return (await session.execute(select(*ASSETS).where(ASSETS.final_path == path))).one_or_none()

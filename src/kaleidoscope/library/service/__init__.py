@@ -126,6 +126,7 @@ from kaleidoscope.library.service.ledger import (
     set_person_ids,
     stream,
     stuck,
+    taken,
 )
 from kaleidoscope.library.service.places import (
     Frozen,
@@ -300,6 +301,7 @@ __all__ = [
     "stuck",
     "sweep_derivatives",
     "take_in",
+    "taken",
     "taken_lately",
     "tell_dates",
     "thumbnail_pending",

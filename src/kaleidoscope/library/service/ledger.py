@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -38,6 +39,11 @@ async def get_many(session: AsyncSession, photo_ids: Sequence[int]) -> list[Phot
     """Assets in the order asked for; unknown ids are left out."""
     rows = {row.photo_id: row for row in await assets.by_ids(session, photo_ids)}
     return [Photo.model_validate(rows[i]) for i in photo_ids if i in rows]
+
+
+async def taken(session: AsyncSession, photo_ids: Collection[int]) -> dict[int, date]:
+    """The day on which these photos were taken, of those whose date is to be relied upon."""
+    return {row.photo_id: row.day for row in await assets.taken(session, photo_ids)}
 
 
 async def by_path(session: AsyncSession, path: str) -> Photo | None:

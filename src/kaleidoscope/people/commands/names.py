@@ -13,7 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from kaleidoscope.kernel.terminal import console, emit, open_database, run
 from kaleidoscope.people import service
-from kaleidoscope.people.schemas import PersonView
+from kaleidoscope.people.schemas import BornView
 from kaleidoscope.people.service import Heeded, Written
 from kaleidoscope.people.service.sidecars import Tell
 
@@ -128,15 +128,26 @@ def set_birth_date(
     except ValueError:
         raise typer.BadParameter(f"{born} is no day such as 2001-12-31") from None
 
-    async def work() -> PersonView:
+    async def work() -> BornView:
         async with open_database() as db, db.transaction() as session:
-            living = await service.set_birth_date(session, person, day)
-            return await service.person(session, living)
+            born = await service.set_birth_date(session, person, day)
+            living = await service.person(session, born.person_id)
+        return BornView(**living.model_dump(), reopened=born.reopened, kept=born.kept)
 
     found = run(work())
     if json:
         return emit(found, json=True)
-    return emit(f"person {found.person_id}: " + (f"born {day}" if day else "no birth date"))
+    emit(f"person {found.person_id}: " + (f"born {day}" if day else "no birth date"))
+    if found.reopened:
+        emit(
+            f"{len(found.reopened)} faces in older photos are somebody else's: the next"
+            " consolidation looks whose"
+        )
+    _list(
+        "faces in older photos stay, because somebody said so; reject them, or correct the dates",
+        [f"face {face}" for face in found.kept],
+    )
+    return None
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -151,6 +151,15 @@ async def present(session: AsyncSession, photo_ids: Sequence[int]) -> list[tuple
     rows = await session.execute(
         sql("SELECT photo_id, person_id FROM photo_persons WHERE photo_id = ANY(:ids)"),
         {"ids": list(photo_ids)},
+    )
+    return [(row.photo_id, row.person_id) for row in rows]
+
+
+async def photos_of(session: AsyncSession, person_ids: Collection[int]) -> list[tuple[int, int]]:
+    """The photos that these persons are in: photo and person."""
+    rows = await session.execute(
+        sql("SELECT photo_id, person_id FROM photo_persons WHERE person_id = ANY(:ids)"),
+        {"ids": list(person_ids)},
     )
     return [(row.photo_id, row.person_id) for row in rows]
 

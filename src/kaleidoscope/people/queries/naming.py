@@ -46,6 +46,24 @@ async def persons_of(session: AsyncSession, face_ids: Sequence[int]) -> dict[int
     return {row.id: row.person_id for row in rows}
 
 
+async def photos_of_faces(session: AsyncSession, person_id: int) -> dict[int, int]:
+    """The faces of a person, and the photo of each."""
+    rows = await session.execute(
+        sql("SELECT id, photo_id FROM faces WHERE person_id = :person ORDER BY id"),
+        {"person": person_id},
+    )
+    return {row.id: row.photo_id for row in rows}
+
+
+async def confirmed(session: AsyncSession, face_ids: Sequence[int]) -> frozenset[int]:
+    """Of these faces those that a person confirmed."""
+    rows = await session.execute(
+        sql("SELECT id FROM faces WHERE id = ANY(:ids) AND confirmed_by = 'person'"),
+        {"ids": list(face_ids)},
+    )
+    return frozenset(rows.scalars())
+
+
 async def exported_persons(session: AsyncSession, *, everybody: bool) -> Sequence[Row[Any]]:
     """Living persons who have a name, a birth date or confirmed faces, or all who have faces."""
     rows = await session.execute(
@@ -84,6 +102,22 @@ async def set_birth_date(session: AsyncSession, person_id: int, born: date | Non
         sql(f"UPDATE persons SET birth_date = :born, {CHANGED} WHERE id = :id"),
         {"id": person_id, "born": born},
     )
+
+
+async def births(session: AsyncSession) -> dict[int, date]:
+    """When living persons were born, as far as it is known of them or of who was merged into
+    them; read from an index that holds nobody else.
+    """
+    rows = await session.execute(
+        sql(
+            "SELECT coalesce(merged_into, id) AS person_id, birth_date FROM persons"
+            " WHERE birth_date IS NOT NULL ORDER BY merged_into IS NOT NULL, birth_date"
+        )
+    )
+    found: dict[int, date] = {}
+    for row in rows:
+        found.setdefault(row.person_id, row.birth_date)
+    return found
 
 
 async def birth_dates(session: AsyncSession, person_ids: Collection[int]) -> dict[int, date]:

@@ -83,10 +83,10 @@ async def changed(session: AsyncSession, reached: Progress, limit: int) -> Seque
 async def open_faces(
     session: AsyncSession, pack: str, after: int, limit: int
 ) -> Sequence[Row[Any]]:
-    """The next open faces, with their vectors."""
+    """The next open faces, with their photos and vectors."""
     rows = await session.execute(
         sql(
-            "SELECT f.id, e.embedding::text AS vector FROM faces f"
+            "SELECT f.id, f.photo_id, e.embedding::text AS vector FROM faces f"
             " JOIN face_vectors e ON e.face_id = f.id AND e.pack = :pack"
             " WHERE f.status = 'open' AND f.id > :after ORDER BY f.id LIMIT :limit"
         ),
@@ -105,6 +105,26 @@ async def partners(session: AsyncSession, person_ids: Sequence[int]) -> list[tup
         {"ids": list(person_ids)},
     )
     return [(row.person_id, row.other_id) for row in rows]
+
+
+async def open_about(session: AsyncSession, person_id: int) -> Sequence[Row[Any]]:
+    """The open questions about a person; of those about a face its photo."""
+    rows = await session.execute(
+        sql(
+            "SELECT q.id, q.person_id, q.other_id, f.photo_id FROM review_questions q"
+            " LEFT JOIN faces f ON f.id = q.face_id"
+            " WHERE q.event_id IS NULL AND (q.person_id = :person OR q.other_id = :person)"
+        ),
+        {"person": person_id},
+    )
+    return rows.all()
+
+
+async def drop(session: AsyncSession, question_ids: Collection[int]) -> None:
+    """Drop these questions."""
+    await session.execute(
+        sql("DELETE FROM review_questions WHERE id = ANY(:ids)"), {"ids": list(question_ids)}
+    )
 
 
 async def pairs(

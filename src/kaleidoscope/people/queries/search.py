@@ -245,10 +245,12 @@ async def read_faces(
     *,
     settled: Sequence[int] = (),
     since: datetime | None = None,
+    with_open: bool = True,
 ) -> Faces:
     """The faces of these persons (None: of all), and every face without a person; of those in
     `settled` the faces that came later than `since`, without copies of what they had before.
     """
+    open_too = "f.status = 'open' OR " if with_open else ""
     rows = await _copied(
         session,
         FACE,
@@ -258,7 +260,7 @@ async def read_faces(
         " coalesce(f.copy_of, 0), e.embedding"
         " FROM faces f JOIN face_vectors e ON e.face_id = f.id AND e.pack = %s"
         " LEFT JOIN faces o ON o.id = f.copy_of AND o.person_id = f.person_id"
-        " WHERE (f.status = 'open' OR %s::bigint[] IS NULL OR f.person_id = ANY(%s)"
+        f" WHERE ({open_too}%s::bigint[] IS NULL OR f.person_id = ANY(%s)"
         "   OR f.person_id = ANY(%s) AND coalesce(o.created_at, f.created_at) >= %s)"
         " AND vector_dims(e.embedding) = %s ORDER BY f.id",
         [pack, person_ids, person_ids, list(settled), since, dimension],

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kaleidoscope.people.rules.ages import too_early_all
+from kaleidoscope.people.rules.chains import Dated, chained
 from kaleidoscope.people.rules.clustering import Flags, Indices, Numbers, Rule, together
 from kaleidoscope.people.rules.matching import Limits, Vectors
 
@@ -28,7 +30,8 @@ LARGEST = 500  # faces that are compared with each other at once
 @dataclass(frozen=True)
 class Faces:
     """Faces in rows: ids, persons (`NOBODY`: open), photos, qualities, whether a person confirmed
-    them, the faces that they are copies of (0: of none), and vectors.
+    them, the faces that they are copies of (0: of none), vectors, and when they were taken: points
+    of time in years (NaN: not known; None: of none is it known).
     """
 
     ids: Indices
@@ -38,6 +41,7 @@ class Faces:
     confirmed: Flags
     copies: Indices
     vectors: Vectors
+    taken: Numbers | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,8 @@ class Said:
     """Two persons who are not the same."""
     present: Sequence[tuple[int, int]] = ()
     """A photo, and a person taken as a whole who is in it."""
+    births: Mapping[int, float] = field(default_factory=dict)
+    """When persons were born: points of time in years."""
 
 
 @dataclass(frozen=True)
@@ -120,19 +126,21 @@ class Regrouping:
         return {p for p in had | has | ends if p > NOBODY}
 
 
-def regroup(faces: Faces, whole: Whole, said: Said, limits: Limits) -> list[Regrouping]:
+def regroup(
+    faces: Faces, whole: Whole, said: Said, limits: Limits, met: Faces | None = None
+) -> list[Regrouping]:
     """The moves that make of faces and persons those whom they are by all that can be seen now.
 
     Only what concerns the persons taken apart (those of `faces`) and open faces is looked at.
+    `met` are faces, with their dates, of persons taken as a whole whom others may meet in time.
     """
     atoms = _Atoms(_legible(faces, limits.legible), whole, said, limits)
     company = len(whole.ids) > 0
     groups = np.arange(len(atoms.counts))
-    for rule in (
-        Rule(least=limits.join, floor=limits.join),
-        Rule(limits.merge, min(limits.lonely, limits.merge), limits.rival, limits.caution),
-    ):
+    plain = Rule(limits.merge, min(limits.lonely, limits.merge), limits.rival, limits.caution)
+    for rule in (Rule(least=limits.join, floor=limits.join), plain):
         groups = atoms.grown(groups, rule, only_fresh=company)
+    groups = atoms.chained(groups, plain, met)
     return _Identities(atoms, groups, said, limits).moves()
 
 
@@ -147,22 +155,46 @@ def _legible(faces: Faces, least: float) -> Faces:
         faces.confirmed[rows],
         faces.copies[rows],
         faces.vectors[rows],
+        None if faces.taken is None else faces.taken[rows],
     )
+
+
+@dataclass(frozen=True)
+class _Grown:
+    """Groups of atoms, in rows: the first atom of each, the row that each atom is in; their means,
+    counts, pairs of them that are different people, whether they are looked at anew, and whose
+    they are.
+    """
+
+    first: Indices
+    row: Indices
+    means: Vectors
+    counts: Numbers
+    apart: Indices
+    fresh: Flags
+    whose: Indices
 
 
 class _Atoms:
     """The pieces of the persons taken apart, open faces, then whole persons: each a row."""
 
     def __init__(self, faces: Faces, whole: Whole, said: Said, limits: Limits) -> None:
-        self.faces, self.whole = faces, whole
+        self.faces, self.whole, self.births = faces, whole, said.births
         held = np.isin(faces.ids, np.fromiter(said.held, np.int64, len(said.held)))
         pinned = (faces.confirmed | held) & (faces.persons != NOBODY)
         self.pinned = pinned
         foes = _in_one_photo(faces, limits.same)
         original = _originals(faces, pinned)
         self.counted = original == np.arange(len(original))  # a copy counts for nothing
-        home = _homes(faces, whole, pinned, foes, limits.join)[original]
-        piece = _pieces(faces, pinned, foes, limits.join, original)
+        self.unborn = _unborn(faces, said.births, self.counted, pinned)
+        # The faces of who was not born then are open ones from here on.
+        self.astray = np.zeros(len(faces.ids), np.bool_)
+        for person, rows in self.unborn.items():
+            self.astray[rows] |= faces.persons[rows] == person
+        self.astray = self.astray[original]
+        claimed = replace(faces, persons=np.where(self.astray, NOBODY, faces.persons))
+        home = _homes(claimed, whole, pinned, foes, limits.join)[original]
+        piece = _pieces(claimed, pinned, foes, limits.join, original)
         loose, names = home < 0, np.unique(piece[home < 0])
         pieces = len(names)
         self.of = np.where(loose, np.searchsorted(names, piece), pieces + home)  # of each face
@@ -175,7 +207,7 @@ class _Atoms:
         self.fresh = np.concatenate([np.ones(pieces, np.bool_), whole.changed])
         self.settled = dict(zip(whole.ids.tolist(), range(pieces, atoms), strict=True))
         self.persons = np.concatenate([np.zeros(pieces, np.int64), whole.ids])
-        self.persons[self.of] = faces.persons
+        self.persons[self.of] = claimed.persons
         self.by_person: dict[int, list[int]] = defaultdict(list)
         for atom, person in enumerate(self.persons.tolist()):
             if person != NOBODY:
@@ -186,6 +218,48 @@ class _Atoms:
 
     def grown(self, groups: Indices, rule: Rule, *, only_fresh: bool) -> Indices:
         """The groups that these groups make by a rule: of each atom the first of its group."""
+        grown = self._grown(groups)
+        found = together(
+            grown.means,
+            grown.counts,
+            grown.apart,
+            rule,
+            fresh=grown.fresh if only_fresh else None,
+            whose=grown.whose,
+        )
+        return grown.first[found[grown.row]]
+
+    def chained(self, groups: Indices, rule: Rule, met: Faces | None) -> Indices:
+        """The groups that these groups make where they lie apart in time and are alike where they
+        meet; without dates they stay as they are.
+        """
+        dated = [_dated(self.faces, self.counted, self.of)]
+        if met is not None:
+            atoms = [self.by_person.get(person, [-1])[0] for person in met.persons.tolist()]
+            place = np.array(atoms, np.int64)
+            dated.append(_dated(met, (met.copies == 0) & (place >= 0), place))
+        place, taken, vectors = (np.concatenate(column) for column in zip(*dated, strict=True))
+        if not len(taken):
+            return groups
+        grown = self._grown(groups)
+        births = {
+            int(grown.row[atom]): born
+            for person, born in self.births.items()
+            for atom in self.by_person.get(person, ())
+        }
+        found = chained(
+            grown.means,
+            grown.counts,
+            grown.apart,
+            rule,
+            Dated(grown.row[place], taken, vectors, births),
+            fresh=grown.fresh,
+            whose=grown.whose,
+        )
+        return grown.first[found[grown.row]]
+
+    def _grown(self, groups: Indices) -> _Grown:
+        """What groups are, each a row."""
         first, row = np.unique(groups, return_inverse=True)
         counts = np.bincount(row, self.counts).astype(np.float64)
         sums = np.zeros((len(first), self.sums.shape[1]))
@@ -196,10 +270,7 @@ class _Atoms:
         means = (sums / counts[:, None]).astype(np.float32)
         whose = np.zeros(len(first), np.int64)
         np.maximum.at(whose, row, self.whose)
-        found = together(
-            means, counts, apart, rule, fresh=fresh if only_fresh else None, whose=whose
-        )
-        return first[found[row]]
+        return _Grown(first, row, means, counts, apart, fresh, whose)
 
     def _anchors(self, said: Said) -> dict[int, int]:
         """The atom that each person whom somebody spoke of lives in: that of the pinned faces, or
@@ -232,6 +303,10 @@ class _Atoms:
                 told += [(atom, other) for other in seen.get(photo, ())]
         told += self._both_confirmed(said)
         pairs.append(np.array(told, np.int64).reshape(-1, 2))
+        for person, rows in self.unborn.items():
+            theirs = np.array(self.by_person.get(person, ()), np.int64)
+            both = np.meshgrid(np.unique(self.of[rows]), theirs)
+            pairs.append(np.stack(both, axis=-1).reshape(-1, 2))
         apart = np.concatenate(pairs)
         return np.unique(np.sort(apart[apart[:, 0] != apart[:, 1]], axis=1), axis=0)
 
@@ -280,6 +355,28 @@ def _homes(faces: Faces, whole: Whole, pinned: Flags, foes: Indices, join: float
     twice = foes[faces.persons[foes[:, 0]] == faces.persons[foes[:, 1]]]
     alike = (likeness >= join) & ~np.isin(np.arange(len(row)), twice)
     return np.where((whole.ids[row] == faces.persons) & (alike | pinned), row, -1)
+
+
+def _unborn(
+    faces: Faces, births: Mapping[int, float], counted: Flags, pinned: Flags
+) -> dict[int, Indices]:
+    """The faces that a person was not born for, by the person, but for those that somebody said."""
+    if faces.taken is None:
+        return {}
+    found = {}
+    for person, born in births.items():
+        early = too_early_all(faces.taken, born) & counted
+        rows = np.nonzero(early & ~(pinned & (faces.persons == person)))[0]
+        if len(rows):
+            found[person] = rows
+    return found
+
+
+def _dated(faces: Faces, which: Flags, atoms: Indices) -> tuple[Indices, Numbers, Vectors]:
+    """Of these faces those with a date: the atom of each, when it was taken, the vectors."""
+    taken = np.full(len(faces.ids), np.nan) if faces.taken is None else faces.taken
+    rows = which & ~np.isnan(taken)
+    return atoms[rows], taken[rows], faces.vectors[rows]
 
 
 def _originals(faces: Faces, pinned: Flags) -> Indices:
@@ -431,6 +528,7 @@ class _Identities:
                 merged[person] = self.ids[int(most)]
             elif len(groups) > 1:
                 split.add(person)
+        split |= set(faces.persons[atoms.astray].tolist()) - merged.keys()
         given = np.array([self.ids.get(group, NOBODY) for group in group_of.tolist()], np.int64)
         moved = np.nonzero(given != faces.persons)[0].tolist()
         sets = _Sets()

@@ -52,7 +52,7 @@ class Sight:
     similar: Mapping[int, float] = field(default_factory=dict)
     """Average similarity to each candidate person."""
     refused: frozenset[int] = frozenset()
-    """Persons that somebody said this is not."""
+    """Persons that somebody said this is not, or who were not born when the photo was taken."""
     fixed: int | None = None
     """The person that somebody said this is."""
     held: int | None = None

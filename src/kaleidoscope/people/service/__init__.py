@@ -21,7 +21,7 @@ from kaleidoscope.people.service.dump import stream as dump
 from kaleidoscope.people.service.healing import Consolidated
 from kaleidoscope.people.service.indexing import reindex
 from kaleidoscope.people.service.matching import find_pack
-from kaleidoscope.people.service.naming import Heeded, set_birth_date
+from kaleidoscope.people.service.naming import Born, Heeded, set_birth_date
 from kaleidoscope.people.service.portable import export_names, import_names
 from kaleidoscope.people.service.quality import Quality, quality
 from kaleidoscope.people.service.reading import (
@@ -39,6 +39,7 @@ from kaleidoscope.people.service.sidecars import Written, read_sidecars, write_s
 
 __all__ = [
     "Answered",
+    "Born",
     "Consolidated",
     "Event",
     "Heeded",

@@ -36,6 +36,7 @@ from kaleidoscope.people.schemas import (
     decode_vector,
 )
 from kaleidoscope.people.service import matching
+from kaleidoscope.people.service.ages import not_born_yet
 
 UNNAMED = {"", "unknown"}  # suggested names that name nobody
 
@@ -190,9 +191,15 @@ async def _recognise(
     stored = await face_rows.stored_faces(session, [c.photo_id for c in callbacks])
     befores = [_before(c.detections, stored[c.photo_id]) for c in callbacks]
     names = [_suggested_names(callback) for callback in callbacks]
+    unborn = await not_born_yet(session, [c.photo_id for c in callbacks])
     sittings = [
         Sitting(
-            _sights(callback.detections, before, stored[callback.photo_id]),
+            _sights(
+                callback.detections,
+                before,
+                stored[callback.photo_id],
+                unborn.get(callback.photo_id, frozenset()),
+            ),
             own,
             [_suggested_id(d) for d in callback.detections],
         )
@@ -326,6 +333,7 @@ def _sights(
     detections: Sequence[Detection],
     before: Sequence[StoredFace | None],
     stored: Sequence[StoredFace],
+    unborn: frozenset[int],
 ) -> list[Sight]:
     # Who was confirmed in a face that is not found this time is in the photo all the same.
     elsewhere = {
@@ -336,7 +344,7 @@ def _sights(
     return [
         Sight(
             quality=_quality(detection),
-            refused=(was.refused if was else frozenset()) | elsewhere,
+            refused=(was.refused if was else frozenset()) | elsewhere | unborn,
             fixed=was.person_id if was and was.confirmed_by == PERSON else None,
             held=was.person_id if was and was.confirmed_by != PERSON else None,
         )

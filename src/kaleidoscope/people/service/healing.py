@@ -6,7 +6,7 @@ looked at again under the identity lock: one that has changed meanwhile waits fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 
@@ -14,9 +14,12 @@ import numpy as np
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.kernel.settings import load
+from kaleidoscope.library import service as library
 from kaleidoscope.ml.catalog import Pack
-from kaleidoscope.people.queries import healing, ledger, locks, persons, search
+from kaleidoscope.people.queries import healing, ledger, locks, naming, persons, search
 from kaleidoscope.people.rules import changes
+from kaleidoscope.people.rules.ages import years
+from kaleidoscope.people.rules.chains import FEW as FEW_DATED
 from kaleidoscope.people.rules.changes import Change, State
 from kaleidoscope.people.rules.consolidation import (
     NOBODY,
@@ -28,11 +31,13 @@ from kaleidoscope.people.rules.consolidation import (
 )
 from kaleidoscope.people.rules.matching import Limits
 from kaleidoscope.people.service import matching
+from kaleidoscope.people.service.ages import cannot_be_one
 from kaleidoscope.people.service.changes import record_round
 from kaleidoscope.people.settings import PeopleSettings
 
 SMALL = 20_000  # faces up to which everybody is looked at anew: then arrival order leaves no trace
 READ_AT_MOST = 200_000  # persons up to which all are read to be compared with, a second
+MET = 3  # persons taken as a whole whom each of the others may meet in time
 FEW = 2000  # changed persons whose neighbours are searched for one by one
 # Faces of a person from which on those of earlier rounds are settled, until a thorough one.
 MANY = 16
@@ -41,7 +46,9 @@ LONGEST_WRITING = timedelta(minutes=1)  # a face may be committed so long after 
 
 @dataclass(frozen=True)
 class Round:
-    """What a round of consolidation looks at: faces of persons to be taken apart, other persons."""
+    """What a round of consolidation looks at: faces of persons to be taken apart, other persons,
+    and the faces of those whom they may meet in time.
+    """
 
     at: datetime
     version: int
@@ -52,6 +59,7 @@ class Round:
     whole: Whole
     said: Said
     limits: Limits
+    met: Faces | None = None
 
 
 @dataclass(frozen=True)
@@ -89,14 +97,14 @@ async def look(
     changed = await healing.changed_persons(session, pack.name, thorough=thorough)
     if not changed and not everybody:
         return None
-    library = await matching.size(session, pack.name)
-    limits = matching.limits(pack, library.regulars)
+    size = await matching.size(session, pack.name)
+    limits = matching.limits(pack, size.regulars)
     everybody = everybody or await healing.faces_known(session, pack.name, SMALL) <= SMALL
     compared: list[int] | None = None
     if not everybody and len(changed) <= FEW:
         known = await search.library(session, pack.name, READ_AT_MOST)
         if known.persons > READ_AT_MOST:
-            compared = await _neighbours(session, pack, changed, limits.merge, library)
+            compared = await _neighbours(session, pack, changed, limits.merge, size)
     whole = await search.read_means(session, pack.name, pack.dimension, compared)
     versions = await healing.versions(session, whole.ids.tolist())
     thorough = thorough or everybody
@@ -111,9 +119,59 @@ async def look(
         settled=sorted(settled),
         since=await healing.looked_at(session, pack.name) if settled else None,
     )
-    whole = replace(whole, changed=np.isin(whole.ids, changed)).without(faces, settled)
+    faces = await _dated(session, faces)
+    everyone = replace(whole, changed=np.isin(whole.ids, changed))
+    whole = everyone.without(faces, settled)
     said = await _said(session, faces, whole)
-    return Round(at, version, thorough, changed, versions, faces, whole, said, limits)
+    if births := await naming.births(session):
+        floor = min(limits.lonely, limits.merge)
+        early = await _early(session, everyone, whole, births.keys(), floor)
+        born = {person: years(day) for person, day in births.items()}
+        said = replace(said, person_noes=[*said.person_noes, *early], births=born)
+    met = None
+    if thorough and (near := _whom_they_may_meet(faces, everyone, whole)):
+        found = await search.read_faces(session, pack.name, pack.dimension, near, with_open=False)
+        met = await _dated(session, found)
+    return Round(at, version, thorough, changed, versions, faces, whole, said, limits, met)
+
+
+def _whom_they_may_meet(faces: Faces, everyone: Whole, whole: Whole) -> list[int]:
+    """The persons taken as a whole who are most like those of `faces` that lie in time: how much
+    so on average over all their years does not matter.
+    """
+    if faces.taken is None or not len(whole.ids):
+        return []
+    lying, dated = np.unique(faces.persons[~np.isnan(faces.taken)], return_counts=True)
+    rows = np.nonzero(np.isin(everyone.ids, lying[dated >= FEW_DATED]))[0]
+    found: set[int] = set()
+    for some in np.array_split(rows, len(rows) // 256 + 1):
+        likeness = everyone.means[some] @ whole.means.T
+        nearest = np.argpartition(-likeness, min(MET, len(whole.ids)) - 1, axis=1)[:, :MET]
+        found |= set(whole.ids[nearest.ravel()].tolist())
+    return sorted(found)
+
+
+async def _dated(session: AsyncSession, faces: Faces) -> Faces:
+    """The faces with when they were taken, if that is known of any."""
+    taken = await library.taken(session, np.unique(faces.photos).tolist())
+    if not taken:
+        return faces
+    known = {photo: years(day) for photo, day in taken.items()}
+    return replace(
+        faces, taken=np.array([known.get(p, np.nan) for p in faces.photos.tolist()], np.float64)
+    )
+
+
+async def _early(
+    session: AsyncSession, everyone: Whole, whole: Whole, births: Collection[int], floor: float
+) -> set[tuple[int, int]]:
+    """Persons with a birth date and persons taken as a whole, of whom one was in a photo before the
+    other was born: of those that are alike enough to be looked at.
+    """
+    born = np.nonzero(np.isin(everyone.ids, list(births)))[0]
+    one, other = np.nonzero(whole.means @ everyone.means[born].T > floor)
+    pairs = zip(whole.ids[one].tolist(), everyone.ids[born[other]].tolist(), strict=True)
+    return await cannot_be_one(session, {pair for pair in pairs if pair[0] != pair[1]})
 
 
 async def _said(session: AsyncSession, faces: Faces, whole: Whole) -> Said:
@@ -145,7 +203,7 @@ async def _said(session: AsyncSession, faces: Faces, whole: Whole) -> Said:
 
 def plan(round_: Round) -> list[Regrouping]:
     """What to change. Pure and slow: not for the event loop."""
-    return regroup(round_.faces, round_.whole, round_.said, round_.limits)
+    return regroup(round_.faces, round_.whole, round_.said, round_.limits, round_.met)
 
 
 def foreseen(round_: Round, regroupings: Sequence[Regrouping]) -> Consolidated:

@@ -21,6 +21,7 @@ from kaleidoscope.people.queries import ledger, locks, naming, persons
 from kaleidoscope.people.rules import naming as rules
 from kaleidoscope.people.rules.changes import PERSON, PersonState, State
 from kaleidoscope.people.rules.naming import Claim, Conflict
+from kaleidoscope.people.service.ages import drop_questions, early_faces
 from kaleidoscope.people.service.changes import record, resolve
 
 AT_ONCE = 500  # claims that are settled in one transaction
@@ -184,8 +185,20 @@ class _OnlyTried(Exception):
     """Ends a transaction that leaves nothing."""
 
 
-async def set_birth_date(session: AsyncSession, person_id: int, born: date | None) -> int:
-    """A person was born then (None: it is not known); the living person's id.
+@dataclass(frozen=True)
+class Born:
+    """What a birth date says of a person's faces in photos from before it: the next consolidation
+    looks anew at those that the machine gave (`reopened`), and those that somebody's word keeps
+    there stay (`kept`).
+    """
+
+    person_id: int
+    reopened: list[int] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+
+
+async def set_birth_date(session: AsyncSession, person_id: int, born: date | None) -> Born:
+    """A person was born then (None: it is not known); the living person's id, and what follows.
 
     Raises `NotFound`, and `Invalid` for a day that has not come.
     """
@@ -194,4 +207,5 @@ async def set_birth_date(session: AsyncSession, person_id: int, born: date | Non
     await locks.lock_identity(session, alone=True)
     person = await resolve(session, person_id)
     await naming.set_birth_date(session, person, born)
-    return person
+    await drop_questions(session, person)
+    return Born(person, *await early_faces(session, person))

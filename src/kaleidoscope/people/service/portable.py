@@ -26,6 +26,7 @@ from kaleidoscope.people.rules.changes import PERSON
 from kaleidoscope.people.rules.naming import Claim, spelled
 from kaleidoscope.people.schemas import PortableFace, PortablePerson, decode_vector, encode_vector
 from kaleidoscope.people.service import matching
+from kaleidoscope.people.service.ages import drop_questions
 from kaleidoscope.people.service.naming import (
     Heeded,
     find_homes,
@@ -225,3 +226,4 @@ async def _bring_births(db: Database, births: dict[str, date], done: Heeded, dry
                 done.births += 1
                 if not dry_run:
                     await naming.set_birth_date(session, named[name], born)
+                    await drop_questions(session, named[name])

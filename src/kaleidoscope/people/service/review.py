@@ -28,6 +28,7 @@ from kaleidoscope.people.rules.changes import PERSON
 from kaleidoscope.people.rules.review import NEIGHBOURS, Question
 from kaleidoscope.people.schemas import ReviewFace, ReviewParty, ReviewQuestion
 from kaleidoscope.people.service import matching
+from kaleidoscope.people.service.ages import cannot_be_one, not_born_yet
 from kaleidoscope.people.service.changes import Event, confirm, merge, record, reject
 from kaleidoscope.people.settings import PeopleSettings
 
@@ -143,6 +144,7 @@ async def _look_at_persons(
     for person, near in zip(known.ids.tolist(), near_by, strict=True):
         others = [p for p in sorted(near, key=lambda p: -near[p]) if p != person]
         pairs |= {(min(p, person), max(p, person)) for p in others[:NEIGHBOURS]}
+    pairs -= await cannot_be_one(session, pairs)
     found = []
     for one, other, similarity in await rows.pairs(session, pack.name, sorted(pairs)):
         if similarity >= least and review.may_be_one(one, other):
@@ -178,6 +180,9 @@ async def _look_at_faces(
         for row, near in zip(faces, near_by, strict=True)
         for person, similarity in sorted(near.items(), key=lambda item: -item[1])
     ]
+    unborn = await not_born_yet(session, {row.photo_id for row in faces})
+    early = {(row.id, person) for row in faces for person in unborn.get(row.photo_id, ())}
+    likely = [(f, p, similarity) for f, p, similarity in likely if (f, p) not in early]
     may = await rows.candidates(session, [(face, person) for face, person, _ in likely])
     found: dict[int, Question] = {}
     for face, person, similarity in likely:
