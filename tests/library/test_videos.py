@@ -5,14 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import av
 import numpy as np
+import pytest
 from scans import Ledger, Register, scan
 from sqlalchemy import text
 
-from kaleidoscope.bus.handlers import Context
+from kaleidoscope.bus.handlers import Context, Retry
 from kaleidoscope.bus.messages import Delivery
 from kaleidoscope.bus.transports.memory import MemoryTransport
 from kaleidoscope.kernel.db import Database
@@ -78,6 +80,39 @@ async def test_a_broken_video_fails_for_good(
     found = (await ledger())["a.mp4"]
     assert (found.status, found.next_retry_at) == ("FAILED", None)
     assert "a.mp4: the video cannot be read" in found.error_message
+
+
+async def test_a_video_that_is_filed_again_while_it_is_read_has_not_failed(
+    db: Database,
+    register: Register,
+    ledger: Ledger,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    film(tmp_path / "a.mp4")
+    (video,) = await register([scan(tmp_path / "a.mp4", "video")])
+    (tmp_path / "filed").mkdir()
+    reader = jobs._reader()
+
+    class Late:
+        """The reader, who comes when the file has just been moved."""
+
+        async def run(self, tasks: Any, *, name: str) -> Any:
+            (tmp_path / "a.mp4").rename(tmp_path / "filed" / "a.mp4")
+            async with db.transaction() as session:
+                await session.execute(
+                    text("UPDATE media_assets SET final_path = :path"),
+                    {"path": str(tmp_path / "filed" / "a.mp4")},
+                )
+            return await reader.run(tasks, name=name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "_reader", Late)
+        with pytest.raises(Retry, match="filed elsewhere") as retry:
+            await handle(db, video)
+    assert not retry.value.count
+    await handle(db, video)
+    assert (await ledger())["filed/a.mp4"].status == "PROCESSED"
 
 
 async def test_a_video_that_is_gone_is_tried_again(

@@ -44,6 +44,7 @@ async def read_metadata(context: Context, event: VideoToRead) -> None:
         if video is not None:
             await service.tell_dates(session, [(video, facts, None)])
     if facts["error"] is not None:
+        await _refuse_moved(context, event, path)
         await _fail(context, event, facts["error_code"], facts["error"])
         return
     async with context.db.transaction() as session:
@@ -56,6 +57,14 @@ async def read_metadata(context: Context, event: VideoToRead) -> None:
             duration_seconds=facts["duration_seconds"],
             frame_rate=facts["frame_rate"],
         )
+
+
+async def _refuse_moved(context: Context, event: VideoToRead, path: str) -> None:
+    """Raise `Retry` where a video lies elsewhere by now: it was looked for at its old place."""
+    async with context.db.transaction() as session:
+        now = (await service.get(session, event.photo_id)).path
+    if now != path:
+        raise Retry(None, f"{path} was filed elsewhere: {now}", count=False)
 
 
 async def _fail(context: Context, event: VideoToRead, code: str, error: str) -> None:
