@@ -29,6 +29,7 @@ from kaleidoscope.kernel import migrate
 from kaleidoscope.kernel.errors import DatabaseError, NotFound
 from kaleidoscope.kernel.postgres_programs import client_program
 from kaleidoscope.kernel.terminal import (
+    about,
     console,
     emit,
     fail,
@@ -313,9 +314,8 @@ async def _migrate(name: str) -> Migration:
 def _show_foreseen(found: Foreseen) -> None:
     state = found.migration
     emit(
-        f"{found.photos} photos are to be looked at with {state.pack}: about"
-        f" {found.seconds / 60:.0f} minutes, by {found.measured_on} of them; {found.megabytes:g} MB"
-        " of vectors"
+        f"{found.photos} photos are to be looked at with {state.pack}: {about(found.seconds)}, by"
+        f" {found.measured_on} of them; {found.megabytes:g} MB of vectors"
     )
     emit(
         f"{state.confirmed} confirmed faces and {state.named} names stay; licence: {found.licence}"

@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.table import Table
 
 from kaleidoscope.kernel.errors import NotFound
-from kaleidoscope.kernel.terminal import console, emit, open_database, run, show_rows
+from kaleidoscope.kernel.terminal import about, console, emit, open_database, run, show_rows
 from kaleidoscope.people import jobs, service
 from kaleidoscope.people.commands import names
 from kaleidoscope.people.commands.review import review
@@ -421,9 +421,10 @@ def _show_comparison(found: Comparison) -> None:
     emit(found.verdict)
     for remark in found.remarks:
         emit(remark)
-    minutes = found.migrate_seconds / 60
+    for side in (found.this, found.other):
+        emit(f"licence of {side.pack}: {side.licence}")
     emit(
-        f"to migrate, {found.photos} photos are looked at anew: about {minutes:.0f} minutes."
+        f"to migrate, {found.photos} photos are looked at anew: {about(found.migrate_seconds)}."
         f" `kaleidoscope models migrate {found.other.pack}`"
     )
 
@@ -434,7 +435,7 @@ def _facts_of_packs(found: Comparison) -> Iterator[tuple[str, str, str]]:
     yield "", this.pack, other.pack
     yield "sees the face", _share(this.found), _share(other.found)
     yield "faces besides", str(this.others), str(other.others)
-    yield "threshold", f"{this.join:g}", f"{other.join:g}"
+    yield "likely from", f"{this.even:g}", f"{other.even:g}"
     yield "precision", _share(this.precision), _share(other.precision)
     yield "recall", _share(this.recall), _share(other.recall)
     yield f"for {found.wanted:g}", _advised(this.advised), _advised(other.advised)
@@ -444,7 +445,6 @@ def _facts_of_packs(found: Comparison) -> Iterator[tuple[str, str, str]]:
         f"{this.dimension}-d, {this.megabytes:g} MB in all",
         f"{other.dimension}-d, {other.megabytes:g} MB in all",
     )
-    yield "licence", escape(this.licence), escape(other.licence)
 
 
 def _advised(threshold: Threshold | None) -> str:

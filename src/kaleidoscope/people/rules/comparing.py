@@ -47,11 +47,11 @@ class Judged:
     """What a pack makes of faces whose persons are known.
 
     `found`: the share in which it sees a face at all. Of each face whether it is given to its
-    person (`right`) or to another one (`wrong`) from the threshold `join` on, and what precision
+    person (`right`) or to another one (`wrong`) from the similarity `least` on, and what precision
     and recall that gives; `advised`: the lowest threshold that surely gives the precision wanted.
     """
 
-    join: float
+    least: float
     found: Share | None
     precision: Share | None
     recall: Share | None
@@ -60,7 +60,7 @@ class Judged:
     wrong: Flags
 
 
-def judge(vectors: Vectors, found: Flags, who: Integers, join: float, wanted: float) -> Judged:
+def judge(vectors: Vectors, found: Flags, who: Integers, least: float, wanted: float) -> Judged:
     """Match each face without itself. `vectors` are those of the faces `found`, all of `who`.
 
     A face that is not found is missed: recall is of all that have another face to be found by.
@@ -72,13 +72,13 @@ def judge(vectors: Vectors, found: Flags, who: Integers, join: float, wanted: fl
     if found.any():
         seen = who[found]
         matched = replace(matches(vectors, seen, means(vectors, seen)), findable=findable)
-        joined = matched.similarity >= join
+        joined = matched.similarity >= least
         right[found] = joined & (matched.right > 0)
         wrong[found] = joined & (matched.right == 0)
         advised = threshold(matched, wanted)
     rights, wrongs = int(right.sum()), int(wrong.sum())
     return Judged(
-        join,
+        least,
         share(int(found.sum()), len(who)),
         share(rights, rights + wrongs),
         share(rights, findable),

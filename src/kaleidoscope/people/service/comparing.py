@@ -48,7 +48,8 @@ _one_at_a_time = asyncio.Lock()
 @dataclass(frozen=True)
 class Side:
     """A pack on the faces compared by. `found`: those that it sees a face in; `precision` and
-    `recall` at `join`, the threshold in force in this library; `advised`: the lowest threshold that
+    `recall` from the similarity `even` on, at which a face is as likely as not of the person in a
+    library of this size; `advised`: the lowest threshold that
     surely gives the precision wanted; `others`: faces it sees besides, in the same photos;
     `milliseconds` of one process a photo; `megabytes` of vectors for the faces of the library.
     """
@@ -58,7 +59,7 @@ class Side:
     non_commercial: bool
     dimension: int
     found: Share | None
-    join: float
+    even: float
     precision: Share | None
     recall: Share | None
     advised: Threshold | None
@@ -248,11 +249,15 @@ async def _asked(pool: Pool, pack: Pack, path: str) -> Look | None:
 def _judge(
     pack: Pack, rows: Sequence[Row[Any]], seen: Mapping[int, Look], regulars: int, wanted: float
 ) -> Judged:
-    """What a pack makes of these faces, at its own threshold for a library of so many regulars."""
+    """What a pack makes of these faces, in a library of so many regulars.
+
+    Judged is where yes becomes likelier than no, which means the same for every pack. From where
+    on a face joins at once does not: some packs are strict there and leave more to consolidation.
+    """
     found, vectors = _picked(rows, seen, pack)
     views = matching.VIEWS[load(MlSettings).preset]
-    join = pack.thresholds.join_at(regulars, views=views)
-    return rules.judge(vectors, found, _persons(rows), join, wanted)
+    even = pack.thresholds.even_at(regulars, views=views)
+    return rules.judge(vectors, found, _persons(rows), even, wanted)
 
 
 def _persons(rows: Sequence[Row[Any]]) -> Integers:
@@ -285,7 +290,7 @@ def _side(pack: Pack, made: Judged, looks: Sequence[Look], faces: int) -> Side:
         non_commercial=pack.non_commercial,
         dimension=pack.dimension,
         found=made.found,
-        join=round(made.join, 4),
+        even=round(made.least, 4),
         precision=made.precision,
         recall=made.recall,
         advised=made.advised,
