@@ -424,8 +424,8 @@ def _show_comparison(found: Comparison) -> None:
     for side in (found.this, found.other):
         emit(f"licence of {side.pack}: {side.licence}")
     emit(
-        f"to migrate, {found.photos} photos are looked at anew: {about(found.migrate_seconds)}."
-        f" `kaleidoscope models migrate {found.other.pack}`"
+        f"to migrate, {found.photos} photos are looked at anew: {about(found.migrate_seconds)} of"
+        f" looking. `kaleidoscope models migrate {found.other.pack}`"
     )
 
 
