@@ -129,3 +129,11 @@ def test_a_number_that_no_id_can_be_is_an_error_in_one_line(
     assert capsys.readouterr().err.startswith(
         "error: the database cannot take that: bigint out of range"
     )
+
+
+def test_a_length_of_time_is_told_roughly() -> None:
+    told = {0.4: "0 seconds", 119: "119 seconds", 120: "2 minutes", 7100: "118 minutes"}
+    assert {s: terminal.about(s) for s in told} == {
+        s: f"about {words}" for s, words in told.items()
+    }
+    assert terminal.about(200_000) == "about 56 hours"

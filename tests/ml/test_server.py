@@ -414,6 +414,23 @@ async def test_known_persons_are_suggested(service: Running) -> None:
     assert "changed_since=" in service.api.asked[-1]
 
 
+async def test_what_another_pack_saw_is_compared_with_nobody(
+    service: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pack in use was changed while the photo was being looked at."""
+    service.api.know(2_000_000_001, 5)
+    before = service.app.state.service.analyse
+
+    async def looked_with_another(path: str) -> Json:
+        found: Json = await before(path)
+        return found | {"pack": "builtin"}
+
+    monkeypatch.setattr(service.app.state.service, "analyse", looked_with_another)
+    body = await service.result(service.photo("changed.jpg", [5, 6]))
+    assert body["meta"]["pack"] == "builtin" and body["new_persons"] == []
+    assert [d.get("suggested_person_id") for d in body["detections"]] == [None, None]
+
+
 async def test_health_version_metrics(service: Running) -> None:
     version = (await service.http.get("/version")).json()
     assert (version["pack"], version["model_version"]) == ("fake", "fake/1")

@@ -188,6 +188,15 @@ def _ingest(front: typer.Typer, name: str) -> None:
     front.command(name)(ingest_command(_services))
 
 
+def _models(front: typer.Typer, name: str) -> None:
+    from kaleidoscope.ops.commands import migrate_command, models
+
+    whole = typer.Typer(help=models.info.help, no_args_is_help=True)
+    whole.registered_commands.extend(models.registered_commands)
+    whole.command("migrate")(migrate_command(_services))
+    front.add_typer(whole, name=name)
+
+
 def _database(front: typer.Typer, name: str) -> None:
     from kaleidoscope.ops.commands import database
     from kaleidoscope.upkeep import commands as upkeep_commands
@@ -211,7 +220,7 @@ ROOMS: dict[str, Callable[[typer.Typer, str], None]] = {
     "backup": partial(_room, "upkeep.commands", "app"),
     "ops": partial(_room, "ops.commands", "ops"),
     "dead": partial(_room, "ops.commands", "dead"),
-    "models": partial(_room, "ops.commands", "models"),
+    "models": _models,
     "db": _database,
 }
 LINES = {

@@ -115,6 +115,14 @@ def emit(answer: object, json: bool = False) -> None:
         Console().print(Pretty(shown, expand_all=True))
 
 
+def about(seconds: float) -> str:
+    """A length of time that is not known exactly."""
+    for unit, length in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"about {seconds / length:.0f} {unit}"
+    return f"about {seconds:.0f} seconds"
+
+
 def show_rows(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows, whose cells may have markup, below each other under their heads.
 

@@ -43,10 +43,17 @@ class State:
     reason: str = ""
 
 
+def find_whole(name: str) -> Pack:
+    """A pack that is here, each file looked at. Raises a `ModelError`."""
+    pack = catalog.find(name)
+    if pack.name != catalog.FAKE.name:
+        engine.locate(pack)
+    return pack
+
+
 def use(name: str) -> Pack:
     """Make a pack the one in use, after looking at every file of it. Raises a `ModelError`."""
-    pack = catalog.find(name)
-    engine.locate(pack)
+    pack = find_whole(name)
     catalog.models_dir().mkdir(parents=True, exist_ok=True)
     weights.write(catalog.models_dir() / "active", f"{pack.name}\n".encode())
     return pack

@@ -185,12 +185,14 @@ class MlService:
         for stage, milliseconds in result["timings"].items():
             STAGES.labels(stage).observe(milliseconds / 1000)
         result["timings"] = {k: round(v, 2) for k, v in result["timings"].items()}
-        return {"status": "PROCESSED", **await self._suggested(faces), "meta": result}
+        return {"status": "PROCESSED", **await self._suggested(faces, result), "meta": result}
 
-    async def _suggested(self, faces: list[dict[str, Any]]) -> Body:
+    async def _suggested(self, faces: list[dict[str, Any]], result: dict[str, Any]) -> Body:
         """The faces with whose they could be, and who would be new."""
         pack = self.pack()
         assert self._dump is not None
+        if result["pack"] != pack.name:  # it has changed meanwhile: those are other similarities
+            return {"detections": faces, "new_persons": []}
         embeddings = [_vector(face["embedding"]) for face in faces]
         vectors = np.stack(embeddings) if faces else np.zeros((0, pack.dimension), np.float32)
         least = pack.thresholds.found_quality

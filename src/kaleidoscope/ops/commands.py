@@ -5,14 +5,23 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from kaleidoscope.bus.messages import DeadLetter
@@ -20,6 +29,7 @@ from kaleidoscope.kernel import migrate
 from kaleidoscope.kernel.errors import DatabaseError, NotFound
 from kaleidoscope.kernel.postgres_programs import client_program
 from kaleidoscope.kernel.terminal import (
+    about,
     console,
     emit,
     fail,
@@ -31,6 +41,10 @@ from kaleidoscope.kernel.terminal import (
 from kaleidoscope.ml import catalog
 from kaleidoscope.ops import service
 from kaleidoscope.ops.schemas import Overview, PackStatus, Uptimes
+
+if TYPE_CHECKING:
+    from kaleidoscope.library.service import LookedAt
+    from kaleidoscope.people.service import Foreseen, Migration
 
 T = TypeVar("T")
 
@@ -245,8 +259,78 @@ def use(name: str, json: Json = False) -> None:
     from kaleidoscope.ml import packs
 
     pack = packs.use(name)
-    after = "`kaleidoscope photos reprocess --all` takes the photos there are over to it"
+    after = f"`kaleidoscope models migrate {name}` takes the photos there are over to it"
     emit(pack, json=True) if json else emit(f"{pack.name} is in use. {after}")
+
+
+def migrate_command(reach: Callable[[], AbstractContextManager[str]]) -> Callable[..., None]:
+    """The command `models migrate`; `reach` lets services run for as long as it is used."""
+
+    def migrate(
+        name: Annotated[str, typer.Argument(metavar="PACK", help="One that is here.")],
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Tell what it would take; change nothing.")
+        ] = False,
+        json: Json = False,
+    ) -> None:
+        """Take the whole library over to a pack: persons keep ids, names and what you said."""
+        if dry_run:
+            foreseen = run(_foresee(name))
+            return emit(foreseen, json=True) if json else _show_foreseen(foreseen)
+        with reach():
+            done = run(_migrate(name))
+        return emit(done, json=True) if json else _show_migrated(done)
+
+    return migrate
+
+
+async def _foresee(name: str) -> Foreseen:
+    from kaleidoscope.people import service as people
+
+    async with open_database() as db:
+        return await people.foresee(db, name)
+
+
+async def _migrate(name: str) -> Migration:
+    """Migrate, and show how far it is."""
+    from kaleidoscope.people.jobs import migrate
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        bar = progress.add_task(f"photos looked at with {name}", total=None)
+
+        def tell(looked: LookedAt) -> None:
+            done, rest = looked.done + looked.failed, looked.left + looked.waiting
+            progress.update(bar, completed=done, total=done + rest)
+
+        async with open_database() as db:
+            try:
+                return await migrate(db, name, tell)
+            except asyncio.CancelledError:
+                console.print(f"begun, and not over: kaleidoscope models migrate {name}")
+                raise
+
+
+def _show_foreseen(found: Foreseen) -> None:
+    state = found.migration
+    emit(
+        f"{found.photos} photos are to be looked at with {state.pack}: {about(found.seconds)}, by"
+        f" {found.measured_on} of them; {found.megabytes:g} MB of vectors"
+    )
+    emit(
+        f"{state.confirmed} confirmed faces and {state.named} names stay; licence: {found.licence}"
+    )
+
+
+def _show_migrated(state: Migration) -> None:
+    emit(
+        f"{state.pack} has looked at {state.done} photos; {state.named} names and"
+        f" {state.confirmed} confirmed faces are as they were"
+    )
+    if state.unseen:
+        emit(f"it does not see {state.unseen} of the confirmed faces: they keep their person")
+    if state.failed:
+        emit(f"{state.failed} photos cannot be read: `kaleidoscope photos list --status FAILED`")
 
 
 # -- dead letters

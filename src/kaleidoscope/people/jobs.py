@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -22,11 +22,14 @@ from kaleidoscope.kernel.gather import Gathering
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service as library
 from kaleidoscope.library.events import PhotoToProcess
+from kaleidoscope.library.service import LookedAt
+from kaleidoscope.ml.catalog import Pack
 from kaleidoscope.ml.client import MlClient
 from kaleidoscope.ml.schemas import AttemptState, ProcessPhoto
-from kaleidoscope.people.service import healing, matching, review
+from kaleidoscope.people.service import healing, matching, migrating, review
 from kaleidoscope.people.service.healing import Consolidated
 from kaleidoscope.people.service.indexing import build_index
+from kaleidoscope.people.service.migrating import Migration
 from kaleidoscope.people.settings import PeopleSettings
 
 log = structlog.get_logger(__name__)
@@ -34,6 +37,7 @@ log = structlog.get_logger(__name__)
 LONG_POLL = 20.0  # seconds that the ML service may hold the question how an attempt stands
 LONGEST_PAUSE = 15.0  # seconds between two tries to reach a service that is away
 GROUPS_A_TRANSACTION = 100
+LOOK_EVERY = 2.0  # seconds between two looks at how far a migration is
 PORTIONS = 20  # of persons and open faces that one search for questions looks at
 
 
@@ -193,6 +197,7 @@ async def consolidate(
     """
     pack = matching.find_pack(None)
     async with db.transaction() as session:
+        await migrating.refuse_half_way(session, pack)
         round_ = await healing.look(session, pack, everybody=everybody, thorough=thorough)
         wants_index = await healing.wants_index(session, pack)
     if wants_index and not dry_run:
@@ -214,8 +219,11 @@ async def consolidate(
 async def consolidate_when_quiet(db: Database) -> Consolidated | None:
     """Consolidate once no photo is on its way; in a long ingest, every so often all the same.
 
-    Persons are told apart best when all their faces are there.
+    Persons are told apart best when all their faces are there. On the way from one pack to another
+    they are not told apart at all before the last photo has been looked at.
     """
+    if not await arrived(db):
+        return None
     async with db.transaction() as session:
         overdue = await healing.overdue_since(session, matching.find_pack(None))
         if overdue is None:
@@ -231,11 +239,85 @@ async def consolidate_thoroughly(db: Database) -> Consolidated | None:
     """Consolidate all who have changed since the last time with all their faces, if nothing else
     is going on.
     """
+    if not await arrived(db):
+        return None
     async with db.transaction() as session:
         counts = await library.counts(session)
     if counts["READY"] + counts["PROCESSING"] > 0:
         return None
     return await consolidate(db, thorough=True)
+
+
+# ---- from one pack to another --------------------------------------------------------------------
+
+
+async def arrived(db: Database) -> bool:
+    """Whether all photos have been looked at with the pack in use; then that of packs before it
+    goes.
+    """
+    pack = matching.find_pack(None)
+    async with db.transaction() as session:
+        if not await migrating.packs_before(session, pack.name):
+            return True
+        if await migrating.half_way(session, pack):
+            return False
+    await migrating.finish(db, pack)
+    log.info("all photos have been looked at with the pack", pack=pack.name)
+    return True
+
+
+async def migrate(
+    db: Database, name: str, tell: Callable[[LookedAt], None] = lambda _: None
+) -> Migration:
+    """Have all photos looked at with this pack from now on, and see it through to the end.
+
+    The services do the work; `tell` hears how far it is. Whoever is interrupted calls it again:
+    what is done is not done again. Raises a `ModelError` or `Invalid` before anything is changed,
+    and `Conflict` when the services look with another pack all the same.
+    """
+    from kaleidoscope.ml import packs  # networks: slow to import
+
+    pack = await asyncio.to_thread(packs.find_whole, name)
+    migrating.check(pack)
+    await migrating.begin(db, pack)
+    await asyncio.to_thread(packs.use, name)
+    while True:
+        first = await _ask(db, pack)
+        if not await _when_quiet(db, pack, first, tell):
+            break
+    while not await clock.run_once(db, CONSOLIDATION):  # noqa: ASYNC110 - the scheduler is at it
+        await asyncio.sleep(LOOK_EVERY)
+    async with db.transaction() as session:
+        return await migrating.migration(session, pack)
+
+
+async def _ask(db: Database, pack: Pack) -> list[int]:
+    """Have all photos looked at that other packs have looked at; the first of them."""
+    first: list[int] = []
+    after = 0
+    while True:
+        async with db.transaction() as session:
+            ids = await migrating.ask(session, pack, after)
+        if not ids:
+            return first
+        first, after = first or ids, ids[-1]
+
+
+async def _when_quiet(
+    db: Database, pack: Pack, asked: Sequence[int], tell: Callable[[LookedAt], None]
+) -> int:
+    """Wait until no photo is on its way; how many are left, which were on their way before.
+
+    Raises `Conflict` when photos that were asked for come back from another pack.
+    """
+    while True:
+        async with db.transaction() as session:
+            looked = await library.looked_at_with(session, migrating.models_of(pack))
+            await migrating.refuse_others(session, pack, asked)
+        tell(looked)
+        if not looked.waiting:
+            return looked.left
+        await asyncio.sleep(LOOK_EVERY)
 
 
 # ---- questions ---------------------------------------------------------------------------------
@@ -256,6 +338,8 @@ async def find_questions(db: Database, portions: int = PORTIONS) -> int:
 async def find_questions_when_quiet(db: Database) -> int:
     """Search once no photo is on its way and persons are consolidated: all else would change."""
     async with db.transaction() as session:
+        if await migrating.half_way(session, matching.find_pack(None)):
+            return 0
         overdue = await healing.overdue_since(session, matching.find_pack(None))
         counts = await library.counts(session)
     if overdue is not None or counts["READY"] + counts["PROCESSING"] > 0:

@@ -347,3 +347,13 @@ class UndoRoundRequest(BaseModel):
     """POST /people/consolidate/undo: the number of a consolidation, or of an event of it."""
 
     round: Id
+
+
+class CompareRequest(BaseModel):
+    """POST /people/quality/compare: with which pack, on how many confirmed faces at most, and the
+    precision that thresholds are looked for.
+    """
+
+    pack: str = Field(min_length=1)
+    sample: Annotated[int, Field(ge=50, le=2000)] = 300
+    wanted: Annotated[float, Field(gt=0, lt=1)] = 0.99

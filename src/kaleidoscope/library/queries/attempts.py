@@ -296,3 +296,49 @@ async def failures(session: AsyncSession, photo_id: int) -> Sequence[Row[Any]]:
         {"photo": photo_id},
     )
     return rows.all()
+
+
+# How the models of a pack that last looked at a photo begin: see `ml.engine.model_version`.
+_LOOKED = (
+    " FROM media_assets m LEFT JOIN processing_attempts a ON a.attempt_id = m.attempt_id"
+    " WHERE m.media_type = 'photo' AND m.duplicate_of IS NULL"
+)
+_WITH = "coalesce(starts_with(a.model_version, :models), false)"
+
+
+async def looked_at_with(session: AsyncSession, models: str) -> Row[Any]:
+    """Photos PROCESSED with models whose version begins so (`done`) and with others (`left`), those
+    that are on their way (`waiting`), and those that failed for good (`failed`).
+    """
+    rows = await session.execute(
+        sql(
+            f"SELECT count(*) FILTER (WHERE m.status = 'PROCESSED' AND {_WITH}) AS done,"
+            f" count(*) FILTER (WHERE m.status = 'PROCESSED' AND NOT {_WITH}) AS left,"
+            " count(*) FILTER (WHERE m.status IN ('READY', 'PROCESSING')"
+            "  OR m.status = 'FAILED' AND m.next_retry_at IS NOT NULL) AS waiting,"
+            " count(*) FILTER (WHERE m.status = 'FAILED' AND m.next_retry_at IS NULL) AS failed"
+            f"{_LOOKED}"
+        ),
+        {"models": models},
+    )
+    return rows.one()
+
+
+async def not_looked_at_with(
+    session: AsyncSession,
+    models: str,
+    *,
+    photo_ids: Sequence[int] | None = None,
+    after: int = 0,
+    limit: int | None = None,
+) -> list[int]:
+    """The photos (of these, above an id) that are PROCESSED with other models, in order."""
+    rows = await session.execute(
+        sql(
+            f"SELECT m.photo_id{_LOOKED} AND m.photo_id > :after AND m.status = 'PROCESSED'"
+            " AND (CAST(:ids AS bigint[]) IS NULL OR m.photo_id = ANY(CAST(:ids AS bigint[])))"
+            f" AND NOT {_WITH} ORDER BY m.photo_id LIMIT :limit"
+        ),
+        {"models": models, "ids": photo_ids, "after": after, "limit": limit},
+    )
+    return list(rows.scalars())

@@ -40,6 +40,18 @@ log = structlog.get_logger(__name__)
 AT_ONCE = 500
 
 
+@dataclass(frozen=True)
+class LookedAt:
+    """Photos that were looked at with some models (`done`) and last with others (`left`), that are
+    on their way (`waiting`), and that failed for good.
+    """
+
+    done: int
+    left: int
+    waiting: int
+    failed: int
+
+
 async def lock(session: AsyncSession, photo_id: int) -> Held:
     """An asset's state, which nobody else changes until the transaction ends; or `NotFound`."""
     return (await lock_all(session, [photo_id]))[photo_id]
@@ -304,6 +316,27 @@ async def ask_again(session: AsyncSession, photo_ids: Sequence[int]) -> None:
     count as none. What has ended well is left out.
     """
     await request(session, await attempts.unended(session, photo_ids), anew=False)
+
+
+async def looked_at_with(session: AsyncSession, models: str) -> LookedAt:
+    """How many photos were last looked at with models whose version begins so."""
+    return LookedAt(**(await attempts.looked_at_with(session, models))._mapping)
+
+
+async def looked_at_otherwise(
+    session: AsyncSession, models: str, photo_ids: Sequence[int]
+) -> list[int]:
+    """Those of the photos that were last looked at with other models."""
+    return await attempts.not_looked_at_with(session, models, photo_ids=photo_ids)
+
+
+async def look_with(session: AsyncSession, models: str, after: int, limit: int) -> list[int]:
+    """Have photos looked at anew that were last looked at with other models than those whose
+    version begins so: some with ids above `after`, whose ids it answers. A person's word.
+    """
+    ids = await attempts.not_looked_at_with(session, models, after=after, limit=limit)
+    await request(session, ids, anew=True)
+    return ids
 
 
 async def request(session: AsyncSession, photo_ids: Sequence[int], *, anew: bool) -> None:

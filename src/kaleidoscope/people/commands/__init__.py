@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from kaleidoscope.kernel.errors import NotFound
-from kaleidoscope.kernel.terminal import console, emit, open_database, run, show_rows
+from kaleidoscope.kernel.terminal import about, console, emit, open_database, run, show_rows
 from kaleidoscope.people import jobs, service
 from kaleidoscope.people.commands import names
 from kaleidoscope.people.commands.review import review
-from kaleidoscope.people.rules.quality import Share
+from kaleidoscope.people.rules.quality import Share, Threshold
 from kaleidoscope.people.schemas import PersonLine, PersonView
-from kaleidoscope.people.service import Consolidated, Event, Portrait, Quality
+from kaleidoscope.people.service import Comparison, Consolidated, Event, Portrait, Quality
 
 app = typer.Typer(no_args_is_help=True, help="People: list, show, name, merge, split, undo.")
 app.command()(review)
@@ -350,6 +359,13 @@ def quality(
     wanted: Annotated[
         float, typer.Option(help="The precision that a threshold is looked for, 0 to 1.")
     ] = 0.99,
+    compare: Annotated[
+        str | None,
+        typer.Option(metavar="PACK", help="Look at the photos of some confirmed faces with it."),
+    ] = None,
+    sample: Annotated[
+        int, typer.Option(min=50, help="With --compare: on so many faces at most.")
+    ] = 300,
     json: AsJson = False,
 ) -> None:
     """How good the machine is here, by the faces you confirmed, and how sure that is."""
@@ -358,6 +374,9 @@ def quality(
         async with open_database() as db, db.transaction() as session:
             return await service.quality(session, wanted)
 
+    if compare is not None:
+        comparison = run(_compared(compare, sample, wanted))
+        return emit(comparison, json=True) if json else _show_comparison(comparison)
     found = run(work())
     if json:
         return emit(found, json=True)
@@ -376,6 +395,62 @@ def quality(
     for remark in found.remarks:
         emit(remark)
     return None
+
+
+async def _compared(pack: str, sample: int, wanted: float) -> Comparison:
+    """Compare the pack in use with this one, and show how far it is."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def tell(name: str, done: int, total: int) -> None:
+            if name not in bars:
+                bars[name] = progress.add_task(name, total=total)
+            progress.update(bars[name], completed=done)
+
+        async with open_database() as db:
+            return await service.compare(db, pack, sample=sample, wanted=wanted, progress=tell)
+
+
+def _show_comparison(found: Comparison) -> None:
+    emit(
+        f"{found.faces} confirmed faces of {found.persons} persons in {found.photos_read} photos,"
+        " each matched without itself against the others"
+    )
+    show_rows(("", "in use", "the other"), _facts_of_packs(found))
+    emit(found.verdict)
+    for remark in found.remarks:
+        emit(remark)
+    for side in (found.this, found.other):
+        emit(f"licence of {side.pack}: {side.licence}")
+    emit(
+        f"to migrate, {found.photos} photos are looked at anew: {about(found.migrate_seconds)} of"
+        f" looking. `kaleidoscope models migrate {found.other.pack}`"
+    )
+
+
+def _facts_of_packs(found: Comparison) -> Iterator[tuple[str, str, str]]:
+    """What is told of both packs, a line each."""
+    this, other = found.this, found.other
+    yield "", this.pack, other.pack
+    yield "sees the face", _share(this.found), _share(other.found)
+    yield "faces besides", str(this.others), str(other.others)
+    yield "likely from", f"{this.even:g}", f"{other.even:g}"
+    yield "precision", _share(this.precision), _share(other.precision)
+    yield "recall", _share(this.recall), _share(other.recall)
+    yield f"for {found.wanted:g}", _advised(this.advised), _advised(other.advised)
+    yield "ms a photo", f"{this.milliseconds:g}", f"{other.milliseconds:g}"
+    yield (
+        "vector",
+        f"{this.dimension}-d, {this.megabytes:g} MB in all",
+        f"{other.dimension}-d, {other.megabytes:g} MB in all",
+    )
+
+
+def _advised(threshold: Threshold | None) -> str:
+    if threshold is None:
+        return "no threshold surely"
+    return f"from {threshold.similarity:g}, recall {_share(threshold.recall)}"
 
 
 @app.command()

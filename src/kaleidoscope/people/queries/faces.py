@@ -19,13 +19,14 @@ from kaleidoscope.people.rules.changes import PERSON
 
 @dataclass(frozen=True)
 class StoredFace:
-    """A face as the database has it."""
+    """A face as the database has it. `seen`: it has a vector of the pack that is asked about."""
 
     id: int
     person_id: int | None
     bbox: list[float]
     confirmed_by: str
     refused: frozenset[int]
+    seen: bool
 
     @property
     def spoken_of(self) -> bool:
@@ -34,21 +35,25 @@ class StoredFace:
 
 
 async def stored_faces(
-    session: AsyncSession, photo_ids: Collection[int]
+    session: AsyncSession, photo_ids: Collection[int], pack: str
 ) -> dict[int, list[StoredFace]]:
-    """The faces of each photo with the persons they are known not to be."""
+    """The faces of each photo with the persons they are known not to be, and whether the pack has
+    a vector of them.
+    """
     rows = await session.execute(
         sql(
             "SELECT f.photo_id, f.id, f.person_id, f.bbox, f.confirmed_by,"
             " array(SELECT coalesce(p.merged_into, p.id) FROM face_rejections r"
-            "   JOIN persons p ON p.id = r.person_id WHERE r.face_id = f.id) AS refused"
+            "   JOIN persons p ON p.id = r.person_id WHERE r.face_id = f.id) AS refused,"
+            " EXISTS (SELECT FROM face_vectors v WHERE v.face_id = f.id AND v.pack = :pack) AS seen"
             " FROM faces f WHERE f.photo_id = ANY(:photos) ORDER BY f.id"
         ),
-        {"photos": list(photo_ids)},
+        {"photos": list(photo_ids), "pack": pack},
     )
     found: dict[int, list[StoredFace]] = {photo_id: [] for photo_id in photo_ids}
     for r in rows:
-        face = StoredFace(r.id, r.person_id, r.bbox, r.confirmed_by, frozenset(r.refused))
+        refused = frozenset(r.refused)
+        face = StoredFace(r.id, r.person_id, r.bbox, r.confirmed_by, refused, r.seen)
         found[r.photo_id].append(face)
     return found
 
@@ -56,6 +61,19 @@ async def stored_faces(
 async def delete_faces(session: AsyncSession, face_ids: Collection[int]) -> None:
     """Remove faces with their vectors."""
     await session.execute(sql("DELETE FROM faces WHERE id = ANY(:ids)"), {"ids": list(face_ids)})
+
+
+async def last_of_named(session: AsyncSession, face_ids: Collection[int]) -> set[int]:
+    """Those of the faces without which a person who has a name would have none."""
+    rows = await session.execute(
+        sql(
+            "SELECT f.id FROM faces f JOIN persons p ON p.id = f.person_id"
+            " WHERE f.id = ANY(:ids) AND p.display_name IS NOT NULL AND NOT EXISTS"
+            " (SELECT FROM faces o WHERE o.person_id = p.id AND o.id <> ALL(:ids))"
+        ),
+        {"ids": list(face_ids)},
+    )
+    return set(rows.scalars())
 
 
 @dataclass(frozen=True)

@@ -29,3 +29,21 @@ async def first_words(session: AsyncSession) -> Sequence[Row[Any]]:
         )
     )
     return rows.all()
+
+
+async def confirmed_faces(session: AsyncSession) -> Sequence[Row[Any]]:
+    """The faces that a person confirmed, in the order of ids: id, person, photo, box. Copies of a
+    picture tell nothing that the picture does not.
+    """
+    rows = await session.execute(
+        sql(
+            "SELECT id, person_id, photo_id, bbox FROM faces WHERE confirmed_by = 'person'"
+            " AND person_id IS NOT NULL AND copy_of IS NULL ORDER BY id"
+        )
+    )
+    return rows.all()
+
+
+async def count_faces(session: AsyncSession) -> int:
+    """How many faces the library has."""
+    return int((await session.execute(sql("SELECT count(*) FROM faces"))).scalar_one())

@@ -196,9 +196,20 @@ async def has_index(session: AsyncSession, pack: str) -> bool:
     return bool(valid.scalar_one_or_none())
 
 
+def _quoted(name: str) -> str:
+    """A name as an SQL identifier that no bind parameter is looked for in."""
+    return '"' + name.replace('"', '""').replace(":", "\\:") + '"'
+
+
+async def drop_index(connection: AsyncConnection, pack: str) -> None:
+    """Remove the pack's search index, beside running work (outside any transaction)."""
+    name = _quoted(index_name(pack))
+    await connection.execute(sql(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
+
+
 async def build_index(connection: AsyncConnection, pack: str, dimension: int) -> None:
     """Build the pack's search index anew, beside running work (outside any transaction)."""
-    name = '"' + index_name(pack).replace('"', '""').replace(":", "\\:") + '"'
+    name = _quoted(index_name(pack))
     count = await connection.execute(
         sql("SELECT count(*) FROM person_vectors WHERE pack = :pack AND count > 0"),
         {"pack": pack},

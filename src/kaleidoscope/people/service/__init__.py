@@ -15,12 +15,14 @@ from kaleidoscope.people.service.changes import (
     undo_round,
 )
 from kaleidoscope.people.service.classify import classify
+from kaleidoscope.people.service.comparing import Comparison, compare
 from kaleidoscope.people.service.delivery import deliver, deliver_all
 from kaleidoscope.people.service.dump import gzipped
 from kaleidoscope.people.service.dump import stream as dump
 from kaleidoscope.people.service.healing import Consolidated
 from kaleidoscope.people.service.indexing import reindex
 from kaleidoscope.people.service.matching import find_pack
+from kaleidoscope.people.service.migrating import Foreseen, Migration, foresee, migration
 from kaleidoscope.people.service.naming import Born, Heeded, set_birth_date
 from kaleidoscope.people.service.portable import export_names, import_names
 from kaleidoscope.people.service.quality import Quality, quality
@@ -40,15 +42,19 @@ from kaleidoscope.people.service.sidecars import Written, read_sidecars, write_s
 __all__ = [
     "Answered",
     "Born",
+    "Comparison",
     "Consolidated",
     "Event",
+    "Foreseen",
     "Heeded",
+    "Migration",
     "Portrait",
     "Quality",
     "Word",
     "Written",
     "answer",
     "classify",
+    "compare",
     "confirm",
     "counts",
     "deliver",
@@ -57,11 +63,13 @@ __all__ = [
     "export",
     "export_names",
     "find_pack",
+    "foresee",
     "gzipped",
     "history",
     "import_names",
     "in_words",
     "merge",
+    "migration",
     "names",
     "person",
     "persons",

@@ -188,7 +188,7 @@ async def _recognise(
     tried: Mapping[int, UUID],
 ) -> dict[int, tuple[list[int], list[int]]]:
     """Decide whose the faces are and write them: each photo's persons, and those it founded."""
-    stored = await face_rows.stored_faces(session, [c.photo_id for c in callbacks])
+    stored = await face_rows.stored_faces(session, [c.photo_id for c in callbacks], pack.name)
     befores = [_before(c.detections, stored[c.photo_id]) for c in callbacks]
     names = [_suggested_names(callback) for callback in callbacks]
     unborn = await not_born_yet(session, [c.photo_id for c in callbacks])
@@ -293,9 +293,12 @@ async def _write(
     """Write the faces of photos; answers each photo's persons."""
     found_again = {face.id for before in befores for face in before if face is not None}
     known = [face for faces in stored.values() for face in faces]
-    gone = [face.id for face in known if face.id not in found_again and not face.spoken_of]
-    if gone:
-        await face_rows.delete_faces(session, gone)
+    lost = [face for face in known if face.id not in found_again and not face.spoken_of]
+    if lost:
+        # Another pack need not see what one saw; that costs nobody their name.
+        unseen = [face.id for face in lost if not face.seen]
+        kept = await face_rows.last_of_named(session, unseen) if unseen else set()
+        await face_rows.delete_faces(session, {face.id for face in lost} - kept)
     faces = [face for of_photo in new.values() for face in of_photo]
     vector_ids = await face_rows.write_faces(session, faces, pack=pack.name)
     again = [photo_id for photo_id in new if stored[photo_id]]
@@ -345,11 +348,20 @@ def _sights(
         Sight(
             quality=_quality(detection),
             refused=(was.refused if was else frozenset()) | elsewhere | unborn,
-            fixed=was.person_id if was and was.confirmed_by == PERSON else None,
-            held=was.person_id if was and was.confirmed_by != PERSON else None,
+            fixed=was.person_id if was and _is_settled(was) else None,
+            held=was.person_id if was and not _is_settled(was) else None,
         )
         for detection, was in zip(detections, before, strict=True)
     ]
+
+
+def _is_settled(was: StoredFace) -> bool:
+    """Whether a stored face is not decided anew: a person said whose it is, or another pack did.
+
+    While a library goes from one pack to another, few have vectors of the new one, and who is like
+    a face by those few is chance. Consolidation judges when all are there.
+    """
+    return was.confirmed_by == PERSON or not was.seen
 
 
 def _with(sitting: Sitting, copied: Sequence[Known | None]) -> Sitting:
