@@ -161,7 +161,7 @@ def test_two_in_one_photo_are_not_chained() -> None:
     assert after[0] != after[-1]
 
 
-def links(*lives: tuple[list[np.ndarray], list[float]]) -> list[int]:
+def links(*lives: tuple[list[np.ndarray], list[float]], rival: float = 0.0) -> list[int]:
     """The groups that chains make of these."""
     counts = np.array([len(ages) for _, ages in lives])
     vectors = np.array([vector for faces, _ in lives for vector in faces], np.float32)
@@ -172,7 +172,7 @@ def links(*lives: tuple[list[np.ndarray], list[float]]) -> list[int]:
         means,
         counts.astype(np.float64),
         np.zeros((0, 2), np.int64),
-        Rule(LIMITS.merge, LIMITS.lonely),
+        Rule(LIMITS.merge, LIMITS.lonely, rival),
         dated,
         fresh=np.ones(len(lives), np.bool_),
         whose=np.zeros(len(lives), np.int64),
@@ -187,6 +187,12 @@ def test_of_the_same_years_the_average_has_spoken() -> None:
     assert links(mine, theirs) == [0, 1]
     assert links(mine, a_life(14, 22)) == [0, 0]
     assert links(a_life(14, 22), a_life(22, 26), mine, theirs) == [0, 0, 0, 3], "the nearer first"
+
+
+def test_who_might_as_well_be_another_is_not_chained() -> None:
+    child, *grown = a_life(4, 12), *(a_life(12, 20, aside) for aside in (0.33, 0.35, 0.37))
+    assert links(child, grown[1], rival=1.0) == [0, 0]
+    assert links(child, *grown, rival=1.0) == [0, 1, 2, 3]
 
 
 def test_of_a_child_faces_tell_for_a_shorter_time() -> None:

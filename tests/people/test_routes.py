@@ -263,7 +263,9 @@ async def test_reviewing(album: Album, http: httpx.AsyncClient) -> None:
 async def test_birth_dates(album: Album, http: httpx.AsyncClient) -> None:
     _, [anna] = await album.shoot(1)
     path = f"/people/{anna}/birth-date"
-    assert (await http.post(path, json={"birth_date": "2001-02-03"})).status_code == 200
+    said = await http.post(path, json={"birth_date": "2001-02-03"})
+    assert said.status_code == 200
+    assert (said.json()["reopened"], said.json()["kept"]) == ([], []), "no photo is older"
     assert (await http.get(f"/person/{anna}")).json()["birth_date"] == "2001-02-03"
     assert (await http.post(path, json={"birth_date": "9001-02-03"})).status_code == 422
     assert (await http.post(path, json={"birth_date": "tomorrow"})).status_code == 422

@@ -101,19 +101,31 @@ class Life:
 
 def life(taken: Numbers, vectors: Vectors, born: float = np.nan) -> Life:
     """The life of some faces."""
-    steps, row = np.unique(np.floor(taken / STEP), return_inverse=True)
-    sums = np.zeros((len(steps), vectors.shape[1]))
-    np.add.at(sums, row, vectors.astype(np.float64))
-    return Life(steps * STEP, np.bincount(row).astype(np.float64), sums, born)
+    steps = np.floor(taken / STEP) * STEP
+    return _summed(steps, np.ones(len(steps)), vectors.astype(np.float64), born)
 
 
 def joined(one: Life, other: Life) -> Life:
     """Two lives that are one."""
-    steps, row = np.unique(np.concatenate([one.when, other.when]), return_inverse=True)
-    sums = np.zeros((len(steps), one.sums.shape[1]))
-    np.add.at(sums, row, np.concatenate([one.sums, other.sums]))
-    counts = np.bincount(row, np.concatenate([one.counts, other.counts]))
-    return Life(steps, counts.astype(np.float64), sums, float(np.fmin(one.born, other.born)))
+    return _summed(
+        np.concatenate([one.when, other.when]),
+        np.concatenate([one.counts, other.counts]),
+        np.concatenate([one.sums, other.sums]),
+        float(np.fmin(one.born, other.born)),
+    )
+
+
+def _summed(when: Numbers, counts: Numbers, sums: Numbers, born: float) -> Life:
+    """A life of what lies at these steps of time, each step once and in order."""
+    order = np.argsort(when, kind="stable")
+    when = when[order]
+    starts = np.flatnonzero(np.append(True, np.diff(when) > 0))
+    return Life(
+        when[starts],
+        np.add.reduceat(counts[order], starts),
+        np.add.reduceat(sums[order], starts, axis=0),
+        born,
+    )
 
 
 def link(one: Life, other: Life) -> float | None:
@@ -198,7 +210,8 @@ class _Chain:
             return set()
         rows = np.array(sorted(self.lives), np.int64)
         lives = [self.lives[row] for row in rows.tolist()]
-        ends = np.array([life.ends for life in lives])  # [groups, first and last, dimension]
+        ends = np.array([life.ends for life in lives], np.float32)  # [groups, 2, dimension]
+        ends = ends.transpose(1, 0, 2).copy()  # the first ones of all, the last ones of all
         first, last = (np.array([life.when[i] for life in lives]) for i in (0, -1))
         middle = np.array([life.middle for life in lives])
         changed = np.nonzero(np.isin(rows, list(self.changed)))[0]
@@ -208,9 +221,9 @@ class _Chain:
         step = max(1, BLOCK_BYTES // (8 * len(rows)))
         for start in range(0, len(changed), step):
             some = changed[start : start + step]
-            before = (ends[some, 0] @ ends[:, 1].T > least) & (first[some, None] - last < WINDOW)
+            before = (ends[0, some] @ ends[1].T > least) & (first[some, None] - last < WINDOW)
             before &= middle[some, None] - middle > WINDOW
-            after = (ends[some, 1] @ ends[:, 0].T > least) & (first - last[some, None] < WINDOW)
+            after = (ends[1, some] @ ends[0].T > least) & (first - last[some, None] < WINDOW)
             after &= middle - middle[some, None] > WINDOW
             one, other = np.nonzero(before | after)
             found |= set(zip(rows[some[one]].tolist(), rows[other].tolist(), strict=True))
