@@ -347,5 +347,5 @@ async def test_in_a_large_library_a_life_goes_on(
     assert len(old) == 1
     later = await through_the_years(album, 10, 13)
     assert not old & {await person_of(album, face) for face in later}, "too old to be known again"
-    await jobs.consolidate(album.db)
+    await jobs.consolidate(album.db, thorough=True)
     assert len({await person_of(album, face) for face in faces + later}) == 1

@@ -10,17 +10,22 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from kaleidoscope.kernel.db import sql
 
 
-async def version(session: AsyncSession) -> tuple[datetime, int]:
-    """Now, and the oldest transaction still running: every change by an earlier one is visible.
+async def now(session: AsyncSession) -> datetime:
+    """When the transaction began, by the database's clock."""
+    found: datetime = (await session.execute(sql("SELECT now()"))).scalar_one()
+    return found
+
+
+async def version(session: AsyncSession) -> int:
+    """The oldest transaction still running: every change by an earlier one is visible.
 
     Who has read all up to here asks next for what changed at this version or later, and misses
     nothing, whatever the order in which transactions commit.
     """
-    found = await session.execute(
-        sql("SELECT now(), (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint")
-    )
-    at, oldest = found.one()
-    return at, oldest
+    found: int = (
+        await session.execute(sql("SELECT (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint"))
+    ).scalar_one()
+    return found
 
 
 async def changed_persons(session: AsyncSession, pack: str, *, thorough: bool) -> list[int]:

@@ -93,7 +93,7 @@ async def look(
     have changed since the last thorough round are, with all their faces. In a small library, or
     when `everybody` is asked for, all persons are.
     """
-    at, version = await healing.version(session)
+    at, version = await healing.now(session), await healing.version(session)
     changed = await healing.changed_persons(session, pack.name, thorough=thorough)
     if not changed and not everybody:
         return None

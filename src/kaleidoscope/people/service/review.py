@@ -118,7 +118,7 @@ async def look(session: AsyncSession, pack: Pack) -> int:
     """
     if not await locks.try_lock_review(session):
         return 0
-    _, version = await healing.version(session)
+    version = await healing.version(session)
     reached = await rows.progress(session, pack.name)
     size = await matching.size(session, pack.name)
     after, people = await _look_at_persons(session, pack, reached, version, size)
