@@ -146,7 +146,7 @@ def looking(monkeypatch: pytest.MonkeyPatch) -> None:
     """The child processes see what the photos say."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.setenv("KALEIDOSCOPE_ML_PROCESSES", "1")
-    monkeypatch.setattr(comparing, "LOOK", "looks:look")
+    monkeypatch.setattr(comparing, "LOOK", "onlookers:look")
     load.cache_clear()
 
 
