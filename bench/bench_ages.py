@@ -195,7 +195,7 @@ def tell(what: str, pack: Pack, albums: list[Album], *, chain: bool) -> None:
 def settled(faces: Faces, pack: Pack, regulars: int) -> Array:
     """The id of each face, once consolidation has looked; each open face an id of its own."""
     none = np.zeros(0, np.int64)
-    nobody = Whole(none, none, np.zeros((0, pack.dimension), np.float32), none == 1)
+    nobody = Whole(none, none, np.zeros((0, pack.dimension), np.float32))
     ids = np.arange(len(faces.ids))
     for group in regroup(faces, nobody, Said(), limits_of(pack, regulars)):
         for face, (person, _) in group.faces.items():

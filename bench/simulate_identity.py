@@ -314,7 +314,7 @@ class Library:
         present = list(
             zip(self.photos.photos[seen].tolist(), self.persons[seen].tolist(), strict=True)
         )
-        whole = Whole(rest, self.counts[rest], means, np.zeros(len(rest), np.bool_))
+        whole = Whole(rest, self.counts[rest], means)
         groups = consolidation.regroup(faces, whole, Said(present=present), self.limits)
         for group in groups:
             ids = {n: self.last + 1 + i for i, n in enumerate(sorted(group.founded))}

@@ -44,7 +44,7 @@ def regrouped(
         None if taken is None else np.array(taken),
     )
     none = np.zeros(0, np.int64)
-    whole = more.pop("whole", Whole(none, none, np.zeros((0, DIMENSION), np.float32), none == 1))
+    whole = more.pop("whole", Whole(none, none, np.zeros((0, DIMENSION), np.float32)))
     return regroup(faces, whole, Said(**more), LIMITS)
 
 
@@ -91,9 +91,7 @@ def test_what_a_person_confirmed_stays_whatever_the_dates() -> None:
 
 
 def test_whole_persons_are_not_joined_by_faces_of_before_birth() -> None:
-    whole = Whole(
-        np.array([5]), np.array([9]), np.array([turned(1)], np.float32), np.array([False])
-    )
+    whole = Whole(np.array([5]), np.array([9]), np.array([turned(1)], np.float32))
     faces = [1, 1], [turned(0), turned(2)], [2000.0, 2001.0]
     assert len(regrouped(*faces, whole=whole)) == 1
     assert regrouped(*faces, whole=whole, births={5: 2010.0}) == []

@@ -66,15 +66,22 @@ async def test_a_second_round_looks_at_changes_alone(lenient: Album) -> None:
     assert await jobs.consolidate(lenient.db) is None
 
 
-async def test_of_who_is_in_many_photos_only_new_faces_are_looked_at(
-    album: Album, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+async def in_many(album: Album, monkeypatch: pytest.MonkeyPatch) -> int:
+    """A person in many photos of a large library, not consolidated yet."""
     monkeypatch.setattr(healing, "SMALL", 0)
     monkeypatch.setattr(healing, "MANY", 2)
     monkeypatch.setattr(healing, "LONGEST_WRITING", timedelta(0))
     _, [person] = await album.shoot(1)
     for view in range(1, 4):
         await album.shoot(1, view=view)
+    assert person is not None
+    return person
+
+
+async def test_of_who_is_in_many_photos_only_new_faces_are_looked_at(
+    album: Album, in_many: int
+) -> None:
     assert await looked_at(album) == 4
     await jobs.consolidate(album.db)
     await album.shoot(1, view=9)
@@ -86,31 +93,23 @@ async def test_of_who_is_in_many_photos_only_new_faces_are_looked_at(
     assert await looked_at(album, thorough=True) == 6, "until all are taken apart once"
     await jobs.consolidate_thoroughly(album.db)
     assert await looked_at(album, thorough=True) == 0
-    assert await album.value("SELECT count(*) FROM faces WHERE person_id = :p", p=person) == 5
+    assert await album.value("SELECT count(*) FROM faces WHERE person_id = :p", p=in_many) == 5
     await album.check()
 
 
-async def test_a_new_face_is_taken_from_who_is_in_many_photos(
-    album: Album, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(healing, "SMALL", 0)
-    monkeypatch.setattr(healing, "MANY", 2)
-    monkeypatch.setattr(healing, "LONGEST_WRITING", timedelta(0))
-    _, [person] = await album.shoot(1)
-    for view in range(1, 4):
-        await album.shoot(1, view=view)
+async def test_a_new_face_is_taken_from_who_is_in_many_photos(album: Album, in_many: int) -> None:
     await jobs.consolidate(album.db)
     photo, [stranger] = await album.shoot(2)
-    await album.rows("UPDATE faces SET person_id = :p WHERE photo_id = :x", p=person, x=photo)
+    await album.rows("UPDATE faces SET person_id = :p WHERE photo_id = :x", p=in_many, x=photo)
     await album.rows(
-        "UPDATE photo_persons SET person_id = :p WHERE photo_id = :x", p=person, x=photo
+        "UPDATE photo_persons SET person_id = :p WHERE photo_id = :x", p=in_many, x=photo
     )
     async with album.db.transaction() as session:
-        await persons.recount_persons(session, [person or 0, stranger or 0])
+        await persons.recount_persons(session, [in_many, stranger or 0])
     done = await jobs.consolidate(album.db)
     assert done is not None and (done.split, done.founded, done.moved) == (1, 1, 1)
-    assert await album.persons(photo) != [person]
-    assert await album.value("SELECT count(*) FROM faces WHERE person_id = :p", p=person) == 4
+    assert await album.persons(photo) != [in_many]
+    assert await album.value("SELECT count(*) FROM faces WHERE person_id = :p", p=in_many) == 4
     await album.check()
 
 
@@ -381,7 +380,7 @@ def regrouped(persons: list[int], vectors: list[np.ndarray], **more: Any) -> lis
         np.array(vectors, np.float32),
     )
     none = np.zeros(0, np.int64)
-    whole = more.pop("whole", Whole(none, none, np.zeros((0, DIMENSION), np.float32), none == 1))
+    whole = more.pop("whole", Whole(none, none, np.zeros((0, DIMENSION), np.float32)))
     if "confirmed_persons" in more:
         more["confirmed"] = frozenset(more.pop("confirmed_persons"))
     limits = Limits(join=0.95, merge=0.9, copy=0.98, same=0.99, found=0.1, lonely=0.9)
@@ -390,8 +389,7 @@ def regrouped(persons: list[int], vectors: list[np.ndarray], **more: Any) -> lis
 
 def settled(person: int, count: int, mean: np.ndarray) -> Whole:
     """A person of whose faces `count` are taken as they are."""
-    means = np.array([mean], np.float32)
-    return Whole(np.array([person]), np.array([count]), means, np.array([False]))
+    return Whole(np.array([person]), np.array([count]), np.array([mean], np.float32))
 
 
 NEAR = [unit(1, 0.02 * i) for i in range(4)]

@@ -57,7 +57,7 @@ def test_a_second_id_is_missed_and_not_wrong() -> None:
 def test_a_face_is_matched_without_itself() -> None:
     vectors = np.array([face(1, 0), face(1, 1), face(2, 0)], np.float32)
     means = np.array([(vectors[0] + vectors[1]) / 2, vectors[2]], np.float32)
-    known = Whole(np.array([7, 9]), np.array([2, 1]), means, np.zeros(2, np.bool_))
+    known = Whole(np.array([7, 9]), np.array([2, 1]), means)
     found = matches(vectors, np.array([7, 7, 9]), known)
     assert found.right.tolist() == [1, 1, 0] and found.findable == 2
     assert found.similarity[0] == pytest.approx(float(vectors[0] @ vectors[1]), abs=1e-5)

@@ -228,8 +228,7 @@ async def consolidate_when_quiet(db: Database) -> Consolidated | None:
         overdue = await healing.overdue_since(session, matching.find_pack(None))
         if overdue is None:
             return None
-        counts = await library.counts(session)
-    busy = counts["READY"] + counts["PROCESSING"] > 0
+        busy = await library.on_their_way(session)
     if busy and clock.now() - overdue < load(PeopleSettings).consolidate_at_least:
         return None
     return await consolidate(db)
@@ -242,10 +241,8 @@ async def consolidate_thoroughly(db: Database) -> Consolidated | None:
     if not await arrived(db):
         return None
     async with db.transaction() as session:
-        counts = await library.counts(session)
-    if counts["READY"] + counts["PROCESSING"] > 0:
-        return None
-    return await consolidate(db, thorough=True)
+        busy = await library.on_their_way(session)
+    return None if busy else await consolidate(db, thorough=True)
 
 
 # ---- from one pack to another --------------------------------------------------------------------
@@ -337,12 +334,13 @@ async def find_questions(db: Database, portions: int = PORTIONS) -> int:
 
 async def find_questions_when_quiet(db: Database) -> int:
     """Search once no photo is on its way and persons are consolidated: all else would change."""
+    pack = matching.find_pack(None)
     async with db.transaction() as session:
-        if await migrating.half_way(session, matching.find_pack(None)):
+        if await migrating.half_way(session, pack):
             return 0
-        overdue = await healing.overdue_since(session, matching.find_pack(None))
-        counts = await library.counts(session)
-    if overdue is not None or counts["READY"] + counts["PROCESSING"] > 0:
+        overdue = await healing.overdue_since(session, pack)
+        busy = await library.on_their_way(session)
+    if overdue is not None or busy:
         return 0
     return await find_questions(db)
 

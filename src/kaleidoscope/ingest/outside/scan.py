@@ -16,11 +16,8 @@ from pathlib import Path
 
 from kaleidoscope.ingest.settings import VIDEOS, IngestSettings
 from kaleidoscope.kernel.paths import to_text
-from kaleidoscope.library.service import SAMPLE, ScannedFile, modified_at, sample_hash
+from kaleidoscope.library.service import OPEN, ScannedFile, ends_of, modified_at, sample_hash
 from kaleidoscope.ml.sniff import HEAD, MediaType, sniff
-
-# O_NONBLOCK: a file replaced by a FIFO since its folder was read must not hold the scan up.
-OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 # What a file is taken for whose first bytes tell nothing: recognition will say what is wrong.
 MIME_BY_EXTENSION = {
@@ -153,14 +150,13 @@ def _look_at_file(path: bytes, extension: bytes) -> Item:
         size = before.st_size
         if not stat.S_ISREG(before.st_mode):
             return Trouble(text, "special-file", "it is no plain file any more")
-        first = os.read(descriptor, SAMPLE)
-        rest = min(SAMPLE, size - len(first))
-        last = os.pread(descriptor, rest, size - rest) if rest > 0 else b""
+        ends = ends_of(descriptor, size)
         after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
-    if len(last) < rest or (size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+    if ends is None or (size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         return Trouble(text, "changing", "it was written to while it was read; scan it again")
+    first, last = ends
     kind = _kind(first, extension)
     if kind is None:
         return Skip("extension")

@@ -21,14 +21,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kaleidoscope.kernel.paths import to_bytes
-from kaleidoscope.library.outside.files import CHUNK
+from kaleidoscope.library.outside.files import CHUNK, OPEN
 from kaleidoscope.library.rules.custody import numbered, stem_length
 
 Trouble = Literal["vanished", "changed", "busy", "taken", "unreadable", "target", "refused"]
 """`target`: nothing can be laid down there now; `refused`: not this one."""
 
-# O_NONBLOCK: a file replaced by a FIFO must not hold us up. O_NOFOLLOW: nor a link lead elsewhere.
-OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 THREADS = 4  # a disk takes several fsyncs at a time
 PERMISSIONS = 0o666  # a photo is no program: what else is set is taken away

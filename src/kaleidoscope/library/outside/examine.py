@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from kaleidoscope.kernel.paths import to_bytes
-from kaleidoscope.library.outside.custody import OPEN, Identity, is_written
-from kaleidoscope.library.outside.files import CHUNK, SAMPLE, modified_at, sample_hash
+from kaleidoscope.library.outside.custody import Identity, is_written
+from kaleidoscope.library.outside.files import CHUNK, OPEN, ends_of, modified_at, sample_hash
 from kaleidoscope.ml.sniff import HEAD, sniff
 
 Plain = dict[str, Any]
@@ -69,16 +69,16 @@ def _read(descriptor: int, expected: Identity, hashed: bool) -> Plain:
         return _trouble("special", "it is no plain file any more")
     if Identity.of(before) != expected or is_written(descriptor):
         return _trouble("busy", "it is still being written")
-    first = os.read(descriptor, SAMPLE)
-    size = before.st_size
-    rest = min(SAMPLE, size - len(first))
-    last = os.pread(descriptor, rest, size - rest) if rest > 0 else b""
+    ends = ends_of(descriptor, before.st_size)
+    if ends is None:
+        return _trouble("busy", "it is still being written")
+    first, last = ends
     digest = _digest(descriptor, first) if hashed else None
-    if Identity.of(os.fstat(descriptor)) != expected or len(last) < rest:
+    if Identity.of(os.fstat(descriptor)) != expected:
         return _trouble("busy", "it is still being written")
     return {
         "file_hash": digest,
-        "sample_hash": sample_hash(first, last, size),
+        "sample_hash": sample_hash(first, last, before.st_size),
         "modified_at": modified_at(before).isoformat(),
         "links": before.st_nlink,
         "head": first[:HEAD],

@@ -13,6 +13,8 @@ from kaleidoscope.kernel.paths import to_bytes
 
 CHUNK = 1 << 20
 SAMPLE = 1 << 16  # bytes at each end of a file that the sample hash covers
+# O_NONBLOCK: a file replaced by a FIFO must not hold us up. O_NOFOLLOW: nor a link lead elsewhere.
+OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A year from the ends of Python's calendar: every time zone can show them.
 FIRST, LAST = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
@@ -37,6 +39,16 @@ def moment(mtime_ns: int) -> datetime:
     except OverflowError:
         return LAST if mtime_ns > 0 else FIRST
     return min(max(time, FIRST), LAST)
+
+
+def ends_of(descriptor: int, size: int) -> tuple[bytes, bytes] | None:
+    """The first and last bytes of a file of this size that `sample_hash` is made of; None: it has
+    become shorter. To be called before anything else is read from the descriptor.
+    """
+    first = os.read(descriptor, SAMPLE)
+    rest = min(SAMPLE, size - len(first))
+    last = os.pread(descriptor, rest, size - rest) if rest > 0 else b""
+    return None if len(last) < rest else (first, last)
 
 
 def sample_hash(first: bytes, last: bytes, size: int) -> str:

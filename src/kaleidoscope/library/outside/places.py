@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from kaleidoscope.kernel.paths import is_inside, to_bytes, to_text
-from kaleidoscope.library.outside.files import SAMPLE, modified_at, sample_hash
+from kaleidoscope.library.outside.files import OPEN, ends_of, modified_at, sample_hash
 from kaleidoscope.library.rules.places import Seen
 
 MOUNTS = Path("/proc/self/mountinfo")
@@ -164,16 +164,14 @@ def files_below(
 def sample_of(file: Lying) -> str | None:
     """The sample hash of a file; None: it cannot be read."""
     try:
-        with open(to_bytes(file.path), "rb", opener=_open_plain) as opened:
-            first = opened.read(SAMPLE)
-            opened.seek(max(len(first), file.size - SAMPLE))
-            return sample_hash(first, opened.read(SAMPLE), file.size)
+        descriptor = os.open(to_bytes(file.path), OPEN)
+        try:
+            ends = ends_of(descriptor, file.size)
+        finally:
+            os.close(descriptor)
     except OSError:
         return None
-
-
-def _open_plain(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    return None if ends is None else sample_hash(*ends, file.size)
 
 
 def _mounts() -> list[tuple[bytes, str, str]]:

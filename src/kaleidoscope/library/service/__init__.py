@@ -5,7 +5,7 @@ they read files between short transactions of their own.
 from __future__ import annotations
 
 from kaleidoscope.library.outside.custody import Identity, remove_empty
-from kaleidoscope.library.outside.files import SAMPLE, modified_at, sample_hash
+from kaleidoscope.library.outside.files import OPEN, ends_of, modified_at, sample_hash
 from kaleidoscope.library.queries.attempts import Held
 from kaleidoscope.library.service.again import retry
 from kaleidoscope.library.service.alarms import Alarm, alarms
@@ -125,6 +125,7 @@ from kaleidoscope.library.service.ledger import (
     get,
     get_many,
     number_of,
+    on_their_way,
     page,
     photo_ids,
     set_person_ids,
@@ -170,7 +171,7 @@ from kaleidoscope.library.service.sidecars import (
 )
 
 __all__ = [
-    "SAMPLE",
+    "OPEN",
     "Alarm",
     "Candidate",
     "Derivative",
@@ -226,6 +227,7 @@ __all__ = [
     "derivative",
     "doubled_lately",
     "doubtful_dates",
+    "ends_of",
     "errors_by_message",
     "errors_state",
     "fail",
@@ -271,6 +273,7 @@ __all__ = [
     "new_attempt",
     "note",
     "number_of",
+    "on_their_way",
     "owned",
     "page",
     "pair_regions",

@@ -131,6 +131,12 @@ async def counts(session: AsyncSession) -> dict[str, int]:
     return NO_STATUS | await assets.counts(session)
 
 
+async def on_their_way(session: AsyncSession) -> int:
+    """How many assets wait for recognition or are being recognised."""
+    status = await counts(session)
+    return status["READY"] + status["PROCESSING"]
+
+
 async def failed(session: AsyncSession, limit: int = 100) -> list[Photo]:
     """FAILED assets, the latest failure first."""
     return [Photo.model_validate(row) for row in await assets.latest_failed(session, limit)]

@@ -243,9 +243,7 @@ async def read_means(
         " ORDER BY person_id",
         [pack, dimension, person_ids, person_ids],
     )
-    ids = rows["id"].astype(np.int64)
-    unchanged = np.zeros(len(ids), np.bool_)
-    return Whole(ids, rows["count"].astype(np.int64), _vectors(rows), unchanged)
+    return Whole(rows["id"].astype(np.int64), rows["count"].astype(np.int64), _vectors(rows))
 
 
 async def read_faces(

@@ -93,8 +93,7 @@ def means(vectors: Vectors, who: Integers) -> Whole:
     ids, row, counts = np.unique(who, return_inverse=True, return_counts=True)
     total = np.zeros((len(ids), vectors.shape[1]), np.float32)
     np.add.at(total, row, vectors)
-    mean = (total / counts[:, None]).astype(np.float32)
-    return Whole(ids, counts, mean, np.zeros(len(ids), np.bool_))
+    return Whole(ids, counts, (total / counts[:, None]).astype(np.float32))
 
 
 @dataclass(frozen=True)

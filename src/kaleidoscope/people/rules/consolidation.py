@@ -43,11 +43,22 @@ class Faces:
     vectors: Vectors
     taken: Numbers | None = None
 
+    def some(self, rows: Flags) -> Faces:
+        return Faces(
+            self.ids[rows],
+            self.persons[rows],
+            self.photos[rows],
+            self.qualities[rows],
+            self.confirmed[rows],
+            self.copies[rows],
+            self.vectors[rows],
+            None if self.taken is None else self.taken[rows],
+        )
+
 
 @dataclass(frozen=True)
 class Whole:
-    """Persons who are taken as they are, in rows: ids, counts of faces, means, and whether they
-    have changed, so that they are compared with everybody.
+    """Persons who are taken as they are, in rows: ids, counts of faces, means.
 
     Of a person in many photos it may be the faces long settled, while the new ones are among
     `Faces`: those are looked at one by one, the settled ones stay together and keep the id, unless
@@ -57,10 +68,9 @@ class Whole:
     ids: Indices
     counts: Indices
     means: Vectors
-    changed: Flags
 
     def some(self, rows: Flags) -> Whole:
-        return Whole(self.ids[rows], self.counts[rows], self.means[rows], self.changed[rows])
+        return Whole(self.ids[rows], self.counts[rows], self.means[rows])
 
     def without(self, faces: Faces, settled: Collection[int] = ()) -> Whole:
         """Without those who have faces among these; of the persons `settled` the rest is left."""
@@ -79,7 +89,7 @@ class Whole:
         means = np.where(
             (gone > 0)[:, None], sums / np.maximum(rest, 1)[:, None], self.means
         ).astype(np.float32)
-        return Whole(self.ids, rest, means, self.changed).some(rest > 0)
+        return Whole(self.ids, rest, means).some(rest > 0)
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,8 @@ class Said:
     """Two persons who are not the same."""
     present: Sequence[tuple[int, int]] = ()
     """A photo, and a person taken as a whole who is in it."""
+    changed: frozenset[int] = frozenset()
+    """Persons who have changed: also those taken as a whole are compared with everybody."""
     births: Mapping[int, float] = field(default_factory=dict)
     """When persons were born: points of time in years."""
 
@@ -146,17 +158,7 @@ def regroup(
 
 def _legible(faces: Faces, least: float) -> Faces:
     """Without the open faces that are too poor to be anybody."""
-    rows = (faces.persons != NOBODY) | (faces.qualities >= least)
-    return Faces(
-        faces.ids[rows],
-        faces.persons[rows],
-        faces.photos[rows],
-        faces.qualities[rows],
-        faces.confirmed[rows],
-        faces.copies[rows],
-        faces.vectors[rows],
-        None if faces.taken is None else faces.taken[rows],
-    )
+    return faces.some((faces.persons != NOBODY) | (faces.qualities >= least))
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,8 @@ class _Atoms:
         self.sums = np.zeros((atoms, faces.vectors.shape[1]))
         np.add.at(self.sums, self.of[self.counted], faces.vectors[self.counted].astype(np.float64))
         self.sums[pieces:] += whole.means * whole.counts[:, None].astype(np.float64)
-        self.fresh = np.concatenate([np.ones(pieces, np.bool_), whole.changed])
+        changed = np.isin(whole.ids, np.fromiter(said.changed, np.int64, len(said.changed)))
+        self.fresh = np.concatenate([np.ones(pieces, np.bool_), changed])
         self.settled = dict(zip(whole.ids.tolist(), range(pieces, atoms), strict=True))
         self.persons = np.concatenate([np.zeros(pieces, np.int64), whole.ids])
         self.persons[self.of] = claimed.persons

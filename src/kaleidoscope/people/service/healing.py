@@ -120,9 +120,8 @@ async def look(
         since=await healing.looked_at(session, pack.name) if settled else None,
     )
     faces = await _dated(session, faces)
-    everyone = replace(whole, changed=np.isin(whole.ids, changed))
-    whole = everyone.without(faces, settled)
-    said = await _said(session, faces, whole)
+    everyone, whole = whole, whole.without(faces, settled)
+    said = replace(await _said(session, faces, whole), changed=frozenset(changed))
     if births := await naming.births(session):
         floor = min(limits.lonely, limits.merge)
         early = await _early(session, everyone, whole, births.keys(), floor)

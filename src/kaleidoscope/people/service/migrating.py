@@ -124,8 +124,7 @@ async def half_way(session: AsyncSession, pack: Pack) -> bool:
     """Whether some photos were looked at with other packs than this one, or are on their way."""
     if not await rows.packs_before(session, pack.name):
         return False  # as nearly always, and soon known
-    counts = await library.counts(session)
-    if counts["READY"] + counts["PROCESSING"]:
+    if await library.on_their_way(session):
         return True  # known without a look at every attempt
     looked = await library.looked_at_with(session, models_of(pack))
     return looked.left + looked.waiting > 0
