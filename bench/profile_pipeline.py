@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import shutil
 import tempfile
 import time
@@ -44,10 +45,12 @@ def main() -> None:
         (Path(scratch) / "00000.jpg").rename(warm / "warm.jpg")
         product.ingest(warm)
         before, stages, idle, began = cpu(product), measured(product), idle_seconds(), time.time()
+        command = commands()
         summary = product.ingest(Path(scratch))
         seconds = time.time() - began
         idle = idle_seconds() - idle
         after, later = cpu(product), measured(product)
+        before["command"], after["command"] = command, commands()
     count = summary["scanned"]
     print(f"{count} photos, {summary['faces_detected']} faces, {count / seconds:.1f} photos/s,")
     print(f"{os.cpu_count()} cores, {idle / seconds / (os.cpu_count() or 1):.0%} of them idle\n")
@@ -74,6 +77,12 @@ def cpu(product: Product) -> Counter[str]:
         except psutil.Error:
             continue
     return spent
+
+
+def commands() -> float:
+    """Seconds of processor time of the commands that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def name_of(process: psutil.Process, folder: str) -> str | None:
