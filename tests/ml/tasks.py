@@ -52,6 +52,21 @@ def hog(megabytes: int) -> int:
     return len(bytearray(megabytes << 20))
 
 
+def double(number: int) -> int:
+    return double_all([number])[0]
+
+
+def double_all(numbers: list[int]) -> list[Any]:
+    """Twice each number; 13 is refused, 666 kills, 3600 takes long. Lots are written down."""
+    with Path(os.environ["LOTS"]).open("a") as lots:
+        lots.write(f"{len(numbers)} ")
+    if 666 in numbers:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if 3600 in numbers:
+        time.sleep(3600)
+    return [ValueError("unlucky") if number == 13 else 2 * number for number in numbers]
+
+
 def on_idle() -> None:
     marker = os.environ.get("IDLE_MARKER")
     if marker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from kaleidoscope.kernel.settings import load
 from kaleidoscope.ml import catalog
 from kaleidoscope.ml.catalog import CATALOGUE, Step, Thresholds
 from kaleidoscope.ml.errors import BadPack, UnknownPack
+from kaleidoscope.ml.settings import PresetName
 
 
 def test_every_pack_is_complete() -> None:
@@ -26,15 +28,17 @@ def test_every_pack_is_complete() -> None:
     assert [p.dimension for p in CATALOGUE] == [128, 128, 512, 512, 512]
 
 
-@given(st.integers(0, 10**7), st.integers(0, 10**7), st.sampled_from([1, 2, 6]))
-def test_thresholds_never_fall_as_the_library_grows(few: int, more: int, views: int) -> None:
+@given(st.integers(0, 10**7), st.integers(0, 10**7), st.sampled_from(get_args(PresetName)))
+def test_thresholds_never_fall_as_the_library_grows(
+    few: int, more: int, preset: PresetName
+) -> None:
     few, more = sorted((few, more))
     for pack in CATALOGUE:
         stated = pack.thresholds
-        assert stated.join_at(few, views=views) <= stated.join_at(more, views=views)
+        assert stated.join_at(few, preset=preset) <= stated.join_at(more, preset=preset)
         similarity = stated.join_at(few)
-        assert stated.probability(similarity, few, views=views) >= stated.probability(
-            similarity, more, views=views
+        assert stated.probability(similarity, few, preset=preset) >= stated.probability(
+            similarity, more, preset=preset
         )
 
 
@@ -42,16 +46,16 @@ def test_a_probability_is_one_half_where_the_step_says_and_rises() -> None:
     stated = Thresholds(
         steps=(Step(persons=10, join=0.5, even=0.4), Step(persons=0, join=0.6, even=0.5)),
         slope=20.0,
-        one_view=0.1,
-        six_views=0.05,
+        fast=-0.1,
+        thorough=0.05,
     )
     assert stated.probability(0.4, 10) == pytest.approx(0.5)
     assert stated.probability(0.5, 11) == pytest.approx(0.5)
-    assert stated.probability(0.3, 10, views=1) == pytest.approx(0.5)
-    assert stated.probability(0.45, 10, views=6) == pytest.approx(0.5)
+    assert stated.probability(0.3, 10, preset="fast") == pytest.approx(0.5)
+    assert stated.probability(0.45, 10, preset="thorough") == pytest.approx(0.5)
     assert stated.probability(-1.0, 10) < 0.001 < 0.999 < stated.probability(1.0, 10)
     assert stated.join_at(10) == 0.5
-    assert stated.join_at(11, views=1) == pytest.approx(0.5)
+    assert stated.join_at(11, preset="fast") == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("persons", [[10], [0, 10], [20, 10, 0], [10, 10, 0]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from kaleidoscope.ml import engine
-from kaleidoscope.ml.engine import BALANCED, FAST, THOROUGH, FaceEngine, load_engine
+from kaleidoscope.ml.engine import BALANCED, FAST, THOROUGH, Face, FaceEngine, load_engine
 from kaleidoscope.ml.errors import BadWeights
 from kaleidoscope.ml.models import align, quality
 from kaleidoscope.ml.models.faces import Found, best, merged, overlaps
@@ -24,6 +25,7 @@ from kaleidoscope.ml.models.recogniser import Recogniser
 from kaleidoscope.ml.models.scrfd import Scrfd
 from kaleidoscope.ml.models.session import Session
 from kaleidoscope.ml.models.yunet import YuNet
+from kaleidoscope.ml.work import specimen
 
 Pixels = npt.NDArray[np.uint8]
 Array = npt.NDArray[np.float32]
@@ -340,6 +342,26 @@ def test_a_tight_crop_is_found_in_a_margin_of_grey(builtin: FaceEngine, shared: 
     assert all(0 < v < 150 for v in face.landmarks.ravel())
 
 
+def test_only_an_unsure_face_is_seen_in_further_views(builtin: FaceEngine) -> None:
+    def seen(unsure: float) -> Face:
+        looking = FaceEngine(builtin.pack, replace(BALANCED, unsure=unsure))
+        looking._networks = builtin._networks
+        (face,) = looking.analyse(specimen())
+        return face
+
+    plain = seen(0.0)
+    assert plain.quality.score > 0
+    both = seen(plain.quality.score + 0.01)
+    assert seen(plain.quality.score).embedding @ plain.embedding == pytest.approx(1, abs=1e-6)
+    assert both.embedding @ plain.embedding < 0.9999
+    recogniser = builtin._networks[1]  # type: ignore[index]
+    (views,) = align.chips(
+        Pyramid(specimen()), plain.landmarks[None], recogniser.template, BALANCED.views
+    )
+    mean = recogniser.embed(views).sum(axis=0)
+    np.testing.assert_allclose(both.embedding, mean / np.linalg.norm(mean), atol=1e-5)
+
+
 def test_engines_load_late_and_unload_when_idle(builtin: FaceEngine) -> None:
     fresh = FaceEngine(builtin.pack, FAST)
     assert not fresh.loaded
@@ -358,6 +380,7 @@ def test_the_version_names_pack_detector_and_recogniser(builtin: FaceEngine) -> 
 
 def test_presets_differ_in_views_and_smallest_face(builtin: FaceEngine) -> None:
     assert [len(p.views) for p in (FAST, BALANCED, THOROUGH)] == [1, 2, 6]
+    assert not any(p.views[0].mirrored for p in (FAST, BALANCED, THOROUGH))
     assert FaceEngine(builtin.pack, FAST).min_face == 40
     assert FaceEngine(builtin.pack, THOROUGH).min_face == 20
     assert FaceEngine(builtin.pack, THOROUGH, min_face=60).min_face == 60
@@ -409,6 +432,6 @@ def test_faces_of_one_person_are_closer_than_of_two(builtin: FaceEngine, shared:
     same = np.equal.outer(people, people)
     np.fill_diagonal(same, False)
     other = ~np.equal.outer(people, people)
-    threshold = builtin.pack.thresholds.join_at(100)
+    threshold = builtin.pack.thresholds.even_at(100)
     assert (similar[same] >= threshold).mean() > 0.85
     assert (similar[other] >= threshold).mean() < 0.005

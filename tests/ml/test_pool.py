@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,6 +21,7 @@ from kaleidoscope.ml.pool import Crashed, Pool, TookTooLong, WorkFailed
 
 HERE = str(Path(__file__).parent)
 Make = Callable[..., Pool]
+Doubling = Callable[[list[int]], Awaitable[list[Any]]]
 
 
 @pytest.fixture
@@ -109,6 +111,57 @@ async def test_nobody_gets_the_answer_of_a_task_given_up(make: Make) -> None:
         async with asyncio.timeout(0.2):
             await pool.run({"do": "pid", "seconds": 1}, name="x")
     assert await pool.run({"do": "echo", "value": "mine"}, name="x") == "mine"
+
+
+@pytest.fixture
+async def doubling(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> AsyncIterator[Doubling]:
+    """Doubles numbers, up to four together, in one child; what each came to."""
+    monkeypatch.setenv("LOTS", str(tmp_path / "lots"))
+    async with Pool("tasks:double", size=1, seconds=0.5, together=4) as pool:
+        await pool.warm()
+
+        async def run(numbers: list[int]) -> list[Any]:
+            asked = [pool.run(number, name=f"{number}.jpg") for number in numbers]
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+        yield run
+
+
+def lots(folder: Path) -> list[int]:
+    return [int(number) for number in (folder / "lots").read_text().split()]
+
+
+async def test_what_waits_is_done_together(doubling: Doubling, tmp_path: Path) -> None:
+    assert await doubling(list(range(10))) == list(range(0, 20, 2))
+    assert lots(tmp_path) == [1, 4, 4, 1]
+    one, bad, other = await doubling([1, 13, 2])
+    assert (one, other) == (2, 4)
+    assert isinstance(bad, WorkFailed)
+    assert "13.jpg: ValueError: unlucky" in bad.message
+
+
+@pytest.mark.parametrize(("culprit", "error"), [(666, Crashed), (3600, TookTooLong)])
+async def test_a_bad_one_among_many_is_found_out(
+    doubling: Doubling, tmp_path: Path, culprit: int, error: type[Exception]
+) -> None:
+    first, one, bad, *others = await doubling([1, 2, culprit, 3, 4])
+    assert [first, one, *others] == [2, 4, 6, 8]
+    assert isinstance(bad, error)
+    assert f"{culprit}.jpg" in str(bad)
+    assert lots(tmp_path)[:4] == [1, 4, 1, 1]
+
+
+async def test_a_child_whose_task_is_given_up_is_free_at_once(make: Make) -> None:
+    pool = make()
+    busy = await pool.run({"do": "pid"}, name="x")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await pool.run({"do": "pid", "seconds": 50}, name="x")
+    async with asyncio.timeout(30):
+        assert await pool.run({"do": "pid"}, name="x") != busy
+    assert pool.crashes == 0
 
 
 async def test_closing_ends_tasks_and_children(make: Make) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from kaleidoscope.kernel.settings import data_dir, load
 from kaleidoscope.ml.errors import BadPack, UnknownPack
-from kaleidoscope.ml.settings import MlSettings
+from kaleidoscope.ml.settings import MlSettings, PresetName
 
 PACK_FILE = "pack.toml"
 CALIBRATION_FILE = "calibration.toml"
@@ -83,8 +83,8 @@ class Thresholds(_Data):
     """What similarities of this pack mean: cosines, between a face and a person's faces on average.
 
     They rise with the library: among more strangers one is more likely to come close. They are
-    those of faces embedded in two views; the same faces lie lower by `one_view` in a single view
-    and higher by `six_views` in six. When persons are merged, `rival` times their lead over the
+    those of faces seen by the preset `balanced`; seen by `fast` or `thorough` the same faces lie
+    higher by so much (below 0: lower). When persons are merged, `rival` times their lead over the
     next most similar persons counts as well (who has nobody near leads over `lonely`; None: over
     `merge`), and for each doubling of the smaller they must be more similar by `caution`.
     `slope`: how fast the odds of "the same person" rise with the similarity (odds = exp(slope ·
@@ -95,8 +95,8 @@ class Thresholds(_Data):
 
     steps: tuple[Step, ...] = Field(min_length=1)
     slope: float = Field(gt=0)
-    one_view: float = Field(default=0.0, ge=0)
-    six_views: float = Field(default=0.0, ge=0)
+    fast: float = Field(default=0.0, gt=-1, lt=1)
+    thorough: float = Field(default=0.0, gt=-1, lt=1)
     rival: float = Field(default=0.0, ge=0, le=3)
     caution: float = Field(default=0.0, ge=0, lt=1)
     lonely: float | None = Field(default=None, gt=-1, lt=1)
@@ -111,36 +111,38 @@ class Thresholds(_Data):
             raise ValueError("`steps` must rise in `persons` and end with persons = 0 (any number)")
         return self
 
-    def join_at(self, persons: int, *, views: int = 2) -> float:
+    def join_at(self, persons: int, *, preset: PresetName = "balanced") -> float:
         """The least similarity at which a face joins a person in a library of so many persons."""
-        return self._step(persons).join + self.shift(views)
+        return self._step(persons).join + self.shift(preset)
 
-    def merge_at(self, persons: int, *, views: int = 2) -> float:
+    def merge_at(self, persons: int, *, preset: PresetName = "balanced") -> float:
         """The least average similarity at which two persons of such a library are one."""
         step = self._step(persons)
-        return (step.join if step.merge is None else step.merge) + self.shift(views)
+        return (step.join if step.merge is None else step.merge) + self.shift(preset)
 
-    def lonely_at(self, persons: int, *, views: int = 2) -> float:
+    def lonely_at(self, persons: int, *, preset: PresetName = "balanced") -> float:
         """How similar the next persons are taken to be where there is nobody near."""
         if self.lonely is None:
-            return self.merge_at(persons, views=views)
-        return self.lonely + self.shift(views)
+            return self.merge_at(persons, preset=preset)
+        return self.lonely + self.shift(preset)
 
-    def even_at(self, persons: int, *, views: int = 2) -> float:
+    def even_at(self, persons: int, *, preset: PresetName = "balanced") -> float:
         """The similarity at which it is as likely as not that a face is of the person."""
-        return self._step(persons).even + self.shift(views)
+        return self._step(persons).even + self.shift(preset)
 
-    def probability(self, similarity: float, persons: int, *, views: int = 2) -> float:
+    def probability(
+        self, similarity: float, persons: int, *, preset: PresetName = "balanced"
+    ) -> float:
         """How likely a face is of the person it is most similar to, 0..1, in such a library."""
-        above = similarity - self.even_at(persons, views=views)
+        above = similarity - self.even_at(persons, preset=preset)
         return 1 / (1 + math.exp(max(-700.0, min(700.0, -self.slope * above))))
 
     def _step(self, persons: int) -> Step:
         return next(s for s in self.steps if s.persons == 0 or persons <= s.persons)
 
-    def shift(self, views: int) -> float:
-        """How much higher the similarities of faces embedded in so many views lie."""
-        return -self.one_view if views == 1 else self.six_views if views >= 6 else 0.0
+    def shift(self, preset: PresetName) -> float:
+        """How much higher than by `balanced` the similarities of faces seen by a preset lie."""
+        return {"fast": self.fast, "balanced": 0.0, "thorough": self.thorough}[preset]
 
 
 class Pack(_Data):
@@ -334,17 +336,17 @@ BUILTIN = Pack(
     ),
     thresholds=Thresholds(
         steps=(
-            Step(persons=40, join=0.945, merge=0.922, even=0.92),
-            Step(persons=80, join=0.945, merge=0.928, even=0.922),
-            Step(persons=0, join=0.945, merge=0.932, even=0.928),
+            Step(persons=40, join=0.942, merge=0.919, even=0.917),
+            Step(persons=80, join=0.942, merge=0.925, even=0.919),
+            Step(persons=0, join=0.942, merge=0.929, even=0.925),
         ),
         legible_quality=0.1,
         rival=1.0,
         caution=0.0056,
-        lonely=0.905,
+        lonely=0.902,
         slope=240.0,
-        one_view=0.004,
-        six_views=0.0035,
+        fast=0.001,
+        thorough=0.0065,
         measured="3 600 labelled photographs of 1 017 people, most of them press photographs of "
         "the years around 2003; the network mixes up East Asian faces more often than others",
     ),

@@ -1,10 +1,11 @@
 """A child process of `ml.pool`: `python -m kaleidoscope.ml.child WORK MEGABYTES IDLE NICE`.
 
-`WORK` is spelled MODULE:FUNCTION.
+`WORK` is spelled MODULE:FUNCTION. Where the module has FUNCTION_all as well, that one is given the
+tasks that come together, and answers with a list of results and errors.
 
-It reads tasks on stdin and writes answers on stdout, each a length (4 bytes, big-endian) and as
-much JSON: a decoder that has been taken over by a file can answer nonsense, but run nothing in its
-parent. It ends when its parent does.
+It reads lists of tasks on stdin and writes as many answers on stdout, each list a length (4 bytes,
+big-endian) and as much JSON: a decoder that has been taken over by a file can answer nonsense, but
+run nothing in its parent. It ends when its parent does.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import IO, Any
 
 from kaleidoscope.kernel.errors import KaleidoscopeError
 
 LENGTH = struct.Struct(">I")
 _PR_SET_PDEATHSIG = 1
+
+Many = Callable[[list[Any]], Iterable[Any]]
 
 
 def main() -> None:
@@ -38,19 +42,21 @@ def main() -> None:
     os.nice(int(sys.argv[4]))
     answers = _own_pipes()
     _limit_memory(megabytes)
-    module, _, name = work.partition(":")
-    function: Callable[[Any], Any] = getattr(importlib.import_module(module), name)
-    on_idle: Callable[[], object] = getattr(importlib.import_module(module), "on_idle", _nothing)
+    name, _, function = work.partition(":")
+    module = importlib.import_module(name)
+    one: Callable[[Any], Any] = getattr(module, function)
+    many: Many = getattr(module, f"{function}_all", partial(_one_by_one, one))
+    on_idle: Callable[[], object] = getattr(module, "on_idle", _nothing)
     tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read, args=[tasks], daemon=True).start()
-    write_frame(answers, b'{"ready": true}')
+    write_frame(answers, b"[]")  # ready
     while True:
         try:
-            task = tasks.get(timeout=idle)
+            those = tasks.get(timeout=idle)
         except queue.Empty:
             on_idle()
         else:
-            write_frame(answers, json.dumps(_answer(function, task)).encode())
+            write_frame(answers, json.dumps(_answers(many, json.loads(those))).encode())
 
 
 def write_frame(file: IO[bytes], content: bytes) -> None:
@@ -59,16 +65,31 @@ def write_frame(file: IO[bytes], content: bytes) -> None:
     file.flush()
 
 
-def _answer(function: Callable[[Any], Any], task: bytes) -> dict[str, Any]:
+def _answers(many: Many, tasks: list[Any]) -> list[dict[str, Any]]:
     try:
-        return {"result": function(json.loads(task))}
-    except KaleidoscopeError as error:
-        fields = {k: v for k, v in error.fields.items() if isinstance(v, str | int | float)}
-        told = {"code": error.code, "message": error.message, "hint": error.hint, "fields": fields}
-        return {"error": told}
+        return [_told(answer) for answer in many(tasks)]
     except Exception as error:
-        traceback.print_exc()
-        return {"error": {"code": "", "message": f"{type(error).__name__}: {error}"}}
+        return [_told(error)] * len(tasks)
+
+
+def _one_by_one(function: Callable[[Any], Any], tasks: list[Any]) -> Iterator[Any]:
+    for task in tasks:
+        try:
+            yield function(task)
+        except Exception as error:
+            yield error
+
+
+def _told(answer: Any) -> dict[str, Any]:
+    """A result, or an error, as data."""
+    if isinstance(answer, KaleidoscopeError):
+        fields = {k: v for k, v in answer.fields.items() if isinstance(v, str | int | float)}
+        told = {"code": answer.code, "message": answer.message, "hint": answer.hint}
+        return {"error": {**told, "fields": fields}}
+    if isinstance(answer, Exception):
+        traceback.print_exception(answer)
+        return {"error": {"code": "", "message": f"{type(answer).__name__}: {answer}"}}
+    return {"result": answer}
 
 
 def _read(tasks: queue.SimpleQueue[bytes]) -> None:

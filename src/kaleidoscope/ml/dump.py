@@ -18,6 +18,7 @@ import numpy.typing as npt
 import structlog
 
 from kaleidoscope.ml.catalog import Thresholds
+from kaleidoscope.ml.settings import PresetName
 
 log = structlog.get_logger(__name__)
 
@@ -133,7 +134,7 @@ class PersonDump:
         self._version = version
 
     async def suggest(
-        self, faces: Vectors, may_found: Sequence[bool], thresholds: Thresholds, views: int
+        self, faces: Vectors, may_found: Sequence[bool], thresholds: Thresholds, preset: PresetName
     ) -> list[Suggestion]:
         """Whose the faces [n, d] of one photo could be. A face that may not found a person is
         never `t-…`.
@@ -141,7 +142,7 @@ class PersonDump:
         if not len(faces):
             return []
         async with self._steady:
-            join = thresholds.join_at(len(self.persons), views=views)
+            join = thresholds.join_at(len(self.persons), preset=preset)
             ids, similarities = await asyncio.to_thread(self.persons.nearest, faces, len(faces) + 1)
         return assign(faces, ids, similarities, join, may_found)
 

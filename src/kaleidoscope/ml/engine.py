@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,11 @@ from kaleidoscope.ml.models.recogniser import Recogniser, unit
 from kaleidoscope.ml.models.scrfd import Scrfd
 from kaleidoscope.ml.models.session import Session
 from kaleidoscope.ml.models.yunet import YuNet
-from kaleidoscope.ml.settings import MlSettings
+from kaleidoscope.ml.settings import MlSettings, PresetName
 
 Pixels = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float32]
+Vectors = npt.NDArray[np.float32]
 
 GREY = 128
 MARGIN = 0.25  # of grey on each side, when nothing was found in the plain picture
@@ -37,15 +39,18 @@ FILLING = 0.4  # of the shorter side: the least that a face then takes up
 
 @dataclass(frozen=True)
 class Preset:
-    """How much is spent on a photo. The first view is the plain one."""
+    """How much is spent on a photo. The first view is the plain one; the others are taken of faces
+    whose quality is below `unsure`. `min_face`: times the pack's own.
+    """
 
-    name: str
+    name: PresetName
     views: tuple[View, ...]
-    min_face: float  # times the pack's own
+    unsure: float
+    min_face: float
 
 
-FAST = Preset("fast", (View(),), 1.0)
-BALANCED = Preset("balanced", (View(), View(mirrored=True)), 1.0)
+FAST = Preset("fast", (View(),), unsure=0.0, min_face=1.0)
+BALANCED = Preset("balanced", (View(), View(mirrored=True)), unsure=0.8, min_face=1.0)
 THOROUGH = Preset(
     "thorough",
     (
@@ -56,9 +61,10 @@ THOROUGH = Preset(
         View(dx=-4, dy=3, zoom=1.08),
         View(dx=-4, dy=3, zoom=1.08, mirrored=True),
     ),
-    0.5,
+    unsure=math.inf,
+    min_face=0.5,
 )
-PRESETS = {preset.name: preset for preset in (FAST, BALANCED, THOROUGH)}
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (FAST, BALANCED, THOROUGH)}
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,45 @@ class Face:
     embedding: Vector
     confidence: float
     quality: Quality
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The faces found in a picture, before they are embedded: `plain` [n, s, s, 3] in the first
+    view, those that are `unsure` [n] in `more` [m · (views - 1), s, s, 3] as well. `timings` in
+    milliseconds.
+    """
+
+    found: Found
+    qualities: list[Quality]
+    plain: Pixels
+    unsure: npt.NDArray[np.bool_]
+    more: Pixels
+    timings: dict[str, float]
+
+    def faces(self, plain: Vectors, more: Vectors) -> list[Face]:
+        """The faces, whose vectors [n, d] and [m · (views - 1), d] these are."""
+        if len(more):
+            number = int(self.unsure.sum())
+            plain[self.unsure] += more.reshape(number, -1, more.shape[1]).sum(axis=1)
+        found = self.found
+        rows = zip(
+            found.boxes.tolist(),
+            found.points,
+            unit(plain),
+            found.scores.tolist(),
+            self.qualities,
+            strict=True,
+        )
+        return [Face(tuple(box), *rest) for box, *rest in rows]
+
+
+@contextmanager
+def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    """Note the milliseconds that a stage takes."""
+    start = time.perf_counter()
+    yield
+    timings[stage] = 1000 * (time.perf_counter() - start)
 
 
 class FaceEngine:
@@ -124,31 +169,46 @@ class FaceEngine:
         `timings` then holds the milliseconds of detect, align and embed. Raises a `ModelError`
         when the pack cannot be loaded.
         """
-        self.load()
-        assert self._networks is not None
-        detector, recogniser = self._networks
-        self.timings = {}
-        with self._timed("detect"):
+        seen = self.look(image)
+        (faces,) = self.embed([seen])
+        self.timings = seen.timings
+        return faces
+
+    def look(self, image: Pixels) -> Seen:
+        """What `embed` makes the faces of a picture of; the picture is no longer needed then."""
+        detector, recogniser = self._loaded()
+        timings: dict[str, float] = {}
+        with timed(timings, "detect"):
             picture = Pyramid(image)
             found = detect(detector, picture)
-        with self._timed("align"):
-            chips = align.chips(picture, found.points, recogniser.template, self.preset.views)
-            qualities = quality.judge(found.points, chips[:, 0], found.scores)
-        with self._timed("embed"):
-            vectors = recogniser.embed(chips.reshape(-1, *chips.shape[2:]))
-            shape = (len(found), len(self.preset.views), -1)
-            embeddings = unit(vectors.reshape(shape).mean(axis=1)) if len(found) else vectors
+        with timed(timings, "align"):
+            first, *others = self.preset.views
+            plain = align.chips(picture, found.points, recogniser.template, (first,))[:, 0]
+            qualities = quality.judge(found.points, plain, found.scores)
+            unsure = np.array([q.score < self.preset.unsure for q in qualities], np.bool_)
+            more = align.chips(picture, found.points[unsure], recogniser.template, tuple(others))
         self.last_used = time.monotonic()
-        rows = zip(
-            found.boxes, found.points, embeddings, found.scores.tolist(), qualities, strict=True
-        )
-        return [Face(tuple(box.tolist()), *rest) for box, *rest in rows]
+        return Seen(found, qualities, plain, unsure, more.reshape(-1, *plain.shape[1:]), timings)
 
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.timings[stage] = 1000 * (time.perf_counter() - start)
+    def embed(self, pictures: Sequence[Seen]) -> list[list[Face]]:
+        """The faces of each of these pictures; all are embedded together, which takes less time."""
+        if not pictures:
+            return []
+        _, recogniser = self._loaded()
+        spent: dict[str, float] = {}
+        with timed(spent, "embed"):
+            chips = [chips for seen in pictures for chips in (seen.plain, seen.more)]
+            vectors = iter(_split(recogniser.embed(np.concatenate(chips)), chips))
+            faces = [seen.faces(next(vectors), next(vectors)) for seen in pictures]
+        for seen in pictures:
+            seen.timings["embed"] = spent["embed"] / len(pictures)
+        self.last_used = time.monotonic()
+        return faces
+
+    def _loaded(self) -> tuple[Detector, Recogniser]:
+        self.load()
+        assert self._networks is not None
+        return self._networks
 
     def _detector(self, files: dict[str, Path]) -> Detector:
         described = self.pack.detector
@@ -168,6 +228,11 @@ class FaceEngine:
             mean=described.mean,
             deviation=described.deviation,
         )
+
+
+def _split(vectors: Vectors, like: Sequence[Pixels]) -> list[Vectors]:
+    """Rows of one array as several, each of as many rows as its counterpart has."""
+    return np.split(vectors, np.cumsum([len(part) for part in like])[:-1])
 
 
 def detector_of(described: catalog.Detector, session: Session, min_face: int) -> Detector:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
@@ -14,7 +15,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from kaleidoscope.ml.catalog import FAKE
-from kaleidoscope.ml.engine import Face
+from kaleidoscope.ml.engine import Face, FaceEngine, Seen
+from kaleidoscope.ml.models.faces import Found
 from kaleidoscope.ml.models.quality import Quality
 
 TILE = 96
@@ -37,20 +39,30 @@ def picture(people: Sequence[int], *, seed: int = 0, format: str = "JPEG") -> by
     return file.getvalue()
 
 
-class FakeEngine:
+@dataclass(frozen=True)
+class _Drawn(Seen):
+    """Who was drawn."""
+
+    people: list[Face]
+
+
+class FakeEngine(FaceEngine):
     """Honours the contract of `FaceEngine` on pictures that `picture` drew; on others its answer
     means nothing and is always the same.
     """
 
-    pack = FAKE
-    model_version = "fake/1"
-
     def __init__(self) -> None:
-        self.timings: dict[str, float] = {}
+        super().__init__(FAKE)
 
-    def analyse(self, image: npt.NDArray[np.uint8]) -> list[Face]:
+    @property
+    def model_version(self) -> str:
+        return "fake/1"
+
+    def load(self) -> None:
+        """There is nothing to load."""
+
+    def look(self, image: npt.NDArray[np.uint8]) -> Seen:
         """A face for each tile that is not grey."""
-        self.timings = {"detect": 0.0, "align": 0.0, "embed": 0.0}
         height, width = image.shape[:2]
         tiles = max(1, round(width / height))
         noise = np.random.default_rng(zlib.crc32(image[: max(1, height // 32)].tobytes()))
@@ -61,10 +73,15 @@ class FakeEngine:
             colour = patch.reshape(-1, 3).mean(axis=0)
             if np.abs(colour - NOBODY).max() > 6:
                 faces.append(_face(colour, place * width / tiles, width / tiles, height, noise))
-        return faces
+        none = np.zeros((0, 1, 1, 3), np.uint8)
+        timings = {"detect": 0.0, "align": 0.0}
+        return _Drawn(Found.nothing(), [], none, np.zeros(0, np.bool_), none, timings, faces)
 
-    def unload(self) -> None:
-        """It holds nothing."""
+    def embed(self, pictures: Sequence[Seen]) -> list[list[Face]]:
+        """They have been found with their vectors."""
+        for seen in pictures:
+            seen.timings["embed"] = 0.0
+        return [seen.people for seen in pictures if isinstance(seen, _Drawn)]
 
 
 def embedding(person: int) -> npt.NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """Child processes for what may crash, hang or eat memory: decoders, and networks on their pixels.
 
-One task at a time a child, one child a core, each with one thread. A child that crashes or takes
-too long costs the file that it was at, and nothing else.
+One child a core, each with one thread. A child that crashes or takes too long costs the file that
+it was at, and nothing else: what it was given together with others is done again, one by one.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,8 @@ class Pool:
     The function takes and returns plain data as JSON has it. Its module's `on_idle()`, where there
     is one, is called when a child has had nothing to do for `idle_seconds`. `memory` is each
     child's limit in megabytes of address space (0: `share_of_memory`), `seconds` what a task may
-    take. `background`: they take what processor time others leave.
+    take. Of the tasks that wait a child is given up to so many `together`, see `ml.child`.
+    `background`: they take what processor time others leave.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Pool:
         memory: int = 0,
         seconds: float = 60.0,
         idle_seconds: float = 300.0,
+        together: int = 1,
         background: bool = False,
     ) -> None:
         self.work = work
@@ -82,9 +86,10 @@ class Pool:
             str(BACKGROUND if background else 0),
         ]
         self._children = [_Child(self._arguments) for _ in range(self.size)]
-        self._idle: asyncio.Queue[_Child] = asyncio.Queue()  # who waits longest is served first
-        for child in self._children:
-            self._idle.put_nowait(child)
+        self._idle = deque(self._children)  # who waits longest is served first
+        self._wishes: deque[_Wish] = deque()
+        self.together = together
+        self._working: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def __aenter__(self) -> Pool:
@@ -100,16 +105,10 @@ class Pool:
         `Crashed` when a child died of the task (tried twice), `TookTooLong`, `Unavailable` when
         children cannot be started.
         """
-        request = json.dumps(task).encode()
-        child = await self._idle.get()
-        try:
-            return self._outcome(await self._tried(child, request, name), name)
-        except BaseException:
-            if child.busy:  # its answer would be taken for the next task's
-                child.kill()
-            raise
-        finally:
-            self._idle.put_nowait(child)
+        wish = _Wish(task, name, asyncio.get_running_loop().create_future())
+        self._wishes.append(wish)
+        self._hand_out()
+        return self._outcome(await wish.answer, name)
 
     async def warm(self) -> None:
         """Start every child now instead of with its first task."""
@@ -121,29 +120,94 @@ class Pool:
         for child in self._children:
             child.kill()
         await asyncio.gather(*(child.gone() for child in self._children))
+        for wish in self._wishes:
+            wish.refuse(Unavailable("the child processes are being stopped"))
+        await asyncio.gather(*self._working)
 
-    async def _tried(self, child: _Child, request: bytes, name: str) -> dict[str, Any]:
+    def _hand_out(self) -> None:
+        """Give those who are idle what waits, to each about as much as to the others."""
+        while self._idle and self._wishes:
+            number = min(self.together, -(-len(self._wishes) // len(self._idle)))
+            those = [self._wishes.popleft() for _ in range(number)]
+            if wanted := [wish for wish in those if not wish.answer.cancelled()]:
+                work = asyncio.create_task(self._work(self._idle.popleft(), wanted))
+                self._working.add(work)
+                work.add_done_callback(self._working.discard)
+
+    async def _work(self, child: _Child, wishes: Sequence[_Wish]) -> None:
+        def given_up(_: object) -> None:
+            if all(wish.answer.cancelled() for wish in wishes):
+                child.kill()
+
+        for wish in wishes:
+            wish.answer.add_done_callback(given_up)
+        try:
+            if len(wishes) == 1 or not await self._done_together(child, wishes):
+                for wish in wishes:
+                    if not wish.answer.done():
+                        await self._done_alone(child, wish)
+        finally:
+            if child.busy:  # its answer would be taken for the next task's
+                child.kill()
+            self._idle.append(child)
+            if not self._closed:
+                self._hand_out()
+
+    async def _done_together(self, child: _Child, wishes: Sequence[_Wish]) -> bool:
+        """Whether they are answered; else each is to be done alone, to see whose fault it is."""
+        try:
+            await child.started()
+            async with asyncio.timeout(self._seconds * len(wishes)):
+                answers = await child.ask([wish.task for wish in wishes])
+        except TimeoutError:
+            child.kill()
+            return False
+        except (EOFError, ConnectionError):
+            await self._ended(child, wishes, tried_again=True)
+            return False
+        except Unavailable as error:
+            for wish in wishes:
+                wish.refuse(error)
+            return True
+        for wish, answer in zip(wishes, answers, strict=True):
+            wish.fulfil(answer)
+        return True
+
+    async def _done_alone(self, child: _Child, wish: _Wish) -> None:
+        try:
+            wish.fulfil(await self._tried(child, wish))
+        except Exception as error:
+            wish.refuse(error)
+
+    async def _tried(self, child: _Child, wish: _Wish) -> dict[str, Any]:
+        name = wish.name
         for left in reversed(range(TRIES)):
-            if self._closed:
+            if self._closed or wish.answer.cancelled():
                 break
             await child.started()
             try:
                 async with asyncio.timeout(self._seconds):
-                    return await child.ask(request)
+                    (answer,) = await child.ask([wish.task])
+                    return answer
             except TimeoutError:
                 child.kill()
                 raise TookTooLong(
                     f"{name}: took longer than {self._seconds:g} s", path=name
                 ) from None
             except (EOFError, ConnectionError):
-                end = await child.gone()
-                if self._closed:
-                    break
-                self.crashes += 1
-                log.warning("child process died", task=name, end=end, tried_again=left > 0)
-                if not left:
+                end = await self._ended(child, [wish], tried_again=left > 0)
+                if not (left or self._closed):
                     raise Crashed(f"{name}: decoder crashed ({end})", path=name) from None
         raise Unavailable("the child processes are being stopped")
+
+    async def _ended(self, child: _Child, wishes: Sequence[_Wish], *, tried_again: bool) -> str:
+        """How a child ended, in words; noted unless that was our will."""
+        end = await child.gone()
+        names = [wish.name for wish in wishes if not wish.answer.cancelled()]
+        if names and not self._closed:
+            self.crashes += 1
+            log.warning("child process died", tasks=names, end=end, tried_again=tried_again)
+        return end
 
     def _outcome(self, answer: dict[str, Any], name: str) -> Any:
         if "result" in answer:
@@ -153,6 +217,23 @@ class Pool:
             if kind.code == told["code"]:
                 raise kind(told["message"], hint=told["hint"], **told["fields"])
         raise WorkFailed(f"{name}: {told['message']}", path=name)
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """A task, and whoever waits for its answer; nobody may wait any more."""
+
+    task: Any
+    name: str
+    answer: asyncio.Future[dict[str, Any]]
+
+    def fulfil(self, answer: dict[str, Any]) -> None:
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+    def refuse(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
 
 class _Child:
@@ -170,15 +251,16 @@ class _Child:
             if self._process is None or self._process.returncode is not None:
                 self._process = await self._start()
 
-    async def ask(self, request: bytes) -> dict[str, Any]:
-        """One task. EOFError or ConnectionError when the process dies over it."""
+    async def ask(self, tasks: Sequence[Any]) -> list[dict[str, Any]]:
+        """An answer to each. EOFError or ConnectionError when the process dies over them."""
         assert self._process is not None and self._process.stdin is not None
         self.busy = True
+        request = json.dumps(tasks).encode()
         self._process.stdin.write(LENGTH.pack(len(request)) + request)
         await self._process.stdin.drain()
-        answer = await _frame(self._process)
+        answers = await _frame(self._process)
         self.busy = False
-        return answer
+        return answers
 
     def kill(self) -> None:
         self._dying, self._process, self.busy = self._process or self._dying, None, False
@@ -236,11 +318,11 @@ def share_of_memory(children: int) -> int:
     return max(2048, min(8192, total // 2**21 // children))
 
 
-async def _frame(process: asyncio.subprocess.Process) -> dict[str, Any]:
+async def _frame(process: asyncio.subprocess.Process) -> list[dict[str, Any]]:
     assert process.stdout is not None
     (length,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
-    answer: dict[str, Any] = json.loads(await process.stdout.readexactly(length))
-    return answer
+    answers: list[dict[str, Any]] = json.loads(await process.stdout.readexactly(length))
+    return answers
 
 
 def _kinds(kind: type[KaleidoscopeError]) -> Iterator[type[KaleidoscopeError]]:

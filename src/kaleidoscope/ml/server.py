@@ -49,7 +49,6 @@ from kaleidoscope.ml import catalog, work
 from kaleidoscope.ml.attempts import Attempts, Body, Deliveries
 from kaleidoscope.ml.catalog import Pack
 from kaleidoscope.ml.dump import PersonDump
-from kaleidoscope.ml.engine import PRESETS
 from kaleidoscope.ml.errors import ModelError
 from kaleidoscope.ml.pool import Crashed, Pool, WorkFailed
 from kaleidoscope.ml.schemas import (
@@ -100,7 +99,7 @@ class MlService:
             self._process,
             self._deliveries.send,
             capacity=self.settings.queue,
-            at_once=pool.size + 1,  # one more is ready when a child has done
+            at_once=(pool.size + 1) * pool.together,  # as many are ready when a child has done
         )
         self._api_url = api_url
         self.trouble: str | None = None  # why the networks did not work the last time
@@ -200,7 +199,7 @@ class MlService:
             vectors,
             [face["quality"]["score"] >= least for face in faces],
             pack.thresholds,
-            len(PRESETS[self.settings.preset].views),
+            self.settings.preset,
         )
         strangers: dict[str, str] = {}
         for face, suggestion in zip(faces, suggestions, strict=True):
@@ -375,6 +374,7 @@ def create_server(
             memory=settings.process_memory,
             seconds=settings.photo_seconds,
             idle_seconds=settings.idle_seconds,
+            together=settings.batch,
         )
         client = http.client(timeout=60)
         async with pool, client:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -14,18 +18,16 @@ from kaleidoscope.kernel.paths import to_bytes
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.ml import catalog, fakes
 from kaleidoscope.ml.decode import Decoded, decode
-from kaleidoscope.ml.engine import Face, FaceEngine, load_engine
+from kaleidoscope.ml.engine import Face, FaceEngine, Seen, load_engine
 from kaleidoscope.ml.picture import perceptual_hash
 from kaleidoscope.ml.settings import MlSettings
 
-Engine = FaceEngine | fakes.FakeEngine
-
 SPECIMEN_SIDE = 192
 
-_engine: Engine | None = None
+_engine: FaceEngine | None = None
 
 
-def engine(pack: str) -> Engine:
+def engine(pack: str) -> FaceEngine:
     """The engine of a pack. One is kept; asking for another pack replaces it."""
     global _engine
     if _engine is None or _engine.pack.name != pack:
@@ -47,15 +49,58 @@ def analyse(task: dict[str, Any]) -> dict[str, Any]:
     `picture_hash` where there are faces (see `perceptual_hash`), `timings` in milliseconds.
     Raises as `decode` and the engine do.
     """
-    settings, start = load(MlSettings), time.perf_counter()
-    if "path" in task:
-        path = to_bytes(task["path"])
-        photo = decode(path, max_side=settings.decode_side, memory=settings.photo_memory)
-    else:
-        photo = Decoded(specimen(), SPECIMEN_SIDE, SPECIMEN_SIDE, "image/x-specimen", "photo")
-    decoded = time.perf_counter()
-    looking = engine(task["pack"])
-    faces = looking.analyse(photo.image)
+    (answer,) = analyse_all([task])
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def analyse_all(tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any] | Exception]:
+    """What `analyse` makes of each; their faces are embedded together."""
+    answers: list[dict[str, Any] | Exception] = []
+    for pack, those in groupby(tasks, itemgetter("pack")):
+        answers += _by_pack(engine(pack), list(those))
+    return answers
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """A photo that has been decoded, in so many milliseconds, and looked at."""
+
+    photo: Decoded
+    decode: float
+    seen: Seen
+
+
+def _by_pack(
+    looking: FaceEngine, tasks: Sequence[dict[str, Any]]
+) -> Iterator[dict[str, Any] | Exception]:
+    looked = [_look(looking, task) for task in tasks]
+    faces = iter(looking.embed([one.seen for one in looked if isinstance(one, _Looked)]))
+    for one in looked:
+        yield one if isinstance(one, Exception) else _answer(looking, one, next(faces))
+
+
+def _look(looking: FaceEngine, task: dict[str, Any]) -> _Looked | Exception:
+    """One photo; that it cannot be read is nothing to the others."""
+    start = time.perf_counter()
+    try:
+        photo = _photo(task)
+        return _Looked(photo, 1000 * (time.perf_counter() - start), looking.look(photo.image))
+    except Exception as error:
+        return error
+
+
+def _photo(task: dict[str, Any]) -> Decoded:
+    if "path" not in task:
+        return Decoded(specimen(), SPECIMEN_SIDE, SPECIMEN_SIDE, "image/x-specimen", "photo")
+    settings = load(MlSettings)
+    path = to_bytes(task["path"])
+    return decode(path, max_side=settings.decode_side, memory=settings.photo_memory)
+
+
+def _answer(looking: FaceEngine, looked: _Looked, faces: list[Face]) -> dict[str, Any]:
+    photo = looked.photo
     return {
         "width": photo.width,
         "height": photo.height,
@@ -65,7 +110,7 @@ def analyse(task: dict[str, Any]) -> dict[str, Any]:
         "model_version": looking.model_version,
         "picture_hash": perceptual_hash(photo.image) if faces else None,
         "faces": [plain for face in faces if (plain := _plain(face, photo)) is not None],
-        "timings": {"decode": 1000 * (decoded - start), **looking.timings},
+        "timings": {"decode": looked.decode, **looked.seen.timings},
     }
 
 

@@ -19,7 +19,6 @@ from kaleidoscope.people.queries import search
 from kaleidoscope.people.rules import calibration
 from kaleidoscope.people.rules.calibration import Bin, Integers
 from kaleidoscope.people.rules.matching import Vectors
-from kaleidoscope.people.service.matching import VIEWS
 
 FEWEST = 100  # faces, of which it says anything
 FEWEST_PERSONS = 10
@@ -90,7 +89,7 @@ def calibrate(pack: Pack, vectors: Vectors, who: Integers) -> Calibrated:
         )
     found = calibration.fit(known)
     bins = calibration.reliability(calibration.cross_validated(known), known.right)
-    shift = pack.thresholds.shift(VIEWS[load(MlSettings).preset])
+    shift = pack.thresholds.shift(load(MlSettings).preset)
     return Calibrated(
         pack.name,
         len(who),

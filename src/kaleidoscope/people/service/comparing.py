@@ -210,6 +210,7 @@ async def look_at(
         size=settings.processes,
         memory=settings.process_memory,
         seconds=settings.photo_seconds,
+        together=settings.batch,
     ) as pool:
         return {pack.name: await _look_with(pool, pack, photos, progress) for pack in packs}
 
@@ -255,8 +256,7 @@ def _judge(
     on a face joins at once does not: some packs are strict there and leave more to consolidation.
     """
     found, vectors = _picked(rows, seen, pack)
-    views = matching.VIEWS[load(MlSettings).preset]
-    even = pack.thresholds.even_at(regulars, views=views)
+    even = matching.even(pack, regulars)
     return rules.judge(vectors, found, _persons(rows), even, wanted)
 
 

@@ -23,7 +23,6 @@ from kaleidoscope.people.rules.matching import (
 from kaleidoscope.people.settings import PeopleSettings
 
 COPY_CANDIDATES = 5  # persons whose single faces are looked at
-VIEWS = {"fast": 1, "balanced": 2, "thorough": 6}  # of a face that each preset averages
 BEST = 10  # candidates from the index per face, besides one for each other face of the photo
 
 
@@ -38,10 +37,10 @@ def limits(pack: Pack, persons: int) -> Limits:
     Who states where persons are merged means it in any company.
     """
     chosen, stated = load(PeopleSettings), pack.thresholds
-    views = VIEWS[load(MlSettings).preset]
-    join = stated.join_at(persons, views=views) if chosen.join is None else chosen.join
+    preset = load(MlSettings).preset
+    join = stated.join_at(persons, preset=preset) if chosen.join is None else chosen.join
     plain = chosen.merge is not None
-    merge = stated.merge_at(persons, views=views) if chosen.merge is None else chosen.merge
+    merge = stated.merge_at(persons, preset=preset) if chosen.merge is None else chosen.merge
     found = stated.found_quality if chosen.found_quality is None else chosen.found_quality
     return Limits(
         join=join,
@@ -53,20 +52,20 @@ def limits(pack: Pack, persons: int) -> Limits:
         rival=0.0 if plain else stated.rival,
         caution=0.0 if plain else stated.caution,
         legible=stated.legible_quality,
-        lonely=merge if plain else stated.lonely_at(persons, views=views),
+        lonely=merge if plain else stated.lonely_at(persons, preset=preset),
     )
 
 
 def probability(pack: Pack, similarity: float, persons: int) -> float:
     """How likely a face so similar is of its person, in a library of so many regulars."""
-    views = VIEWS[load(MlSettings).preset]
-    return pack.thresholds.probability(similarity, persons, views=views)
+    preset = load(MlSettings).preset
+    return pack.thresholds.probability(similarity, persons, preset=preset)
 
 
 def even(pack: Pack, persons: int) -> float:
     """The similarity at which yes is as likely as no, in a library of so many regulars."""
-    views = VIEWS[load(MlSettings).preset]
-    return pack.thresholds.even_at(persons, views=views)
+    preset = load(MlSettings).preset
+    return pack.thresholds.even_at(persons, preset=preset)
 
 
 async def size(session: AsyncSession, pack: str) -> search.Library:
