@@ -58,6 +58,12 @@ def test_a_probability_is_one_half_where_the_step_says_and_rises() -> None:
     assert stated.join_at(11, preset="fast") == pytest.approx(0.5)
 
 
+def test_packs_of_earlier_versions_are_read() -> None:
+    stated = CATALOGUE[0].thresholds.model_dump(exclude={"fast", "thorough"})
+    older = Thresholds.model_validate({**stated, "one_view": 0.0, "six_views": 0.0})
+    assert (older.fast, older.thorough) == (0.0, 0.0)
+
+
 @pytest.mark.parametrize("persons", [[10], [0, 10], [20, 10, 0], [10, 10, 0]])
 def test_steps_must_rise_and_end_with_any_number(persons: list[int]) -> None:
     steps = tuple(Step(persons=p, join=0.5, even=0.5) for p in persons)

@@ -104,6 +104,12 @@ class Thresholds(_Data):
     legible_quality: float = Field(default=0.05, ge=0, le=1)
     measured: str = ""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_former_names(cls, stated: dict[str, Any]) -> dict[str, Any]:
+        """Packs imported by earlier versions state two shifts by other names, always as 0."""
+        return {k: v for k, v in stated.items() if k not in ("one_view", "six_views")}
+
     @model_validator(mode="after")
     def _ordered(self) -> Thresholds:
         limits = [step.persons or math.inf for step in self.steps]

@@ -182,12 +182,13 @@ READINGS = {
         },
         Thresholds(
             steps=(
-                Step(persons=40, join=0.44, merge=0.265, even=0.313),
-                Step(persons=120, join=0.44, merge=0.32, even=0.338),
-                Step(persons=300, join=0.44, merge=0.34, even=0.363),
-                Step(persons=0, join=0.44, merge=0.36, even=0.369),
+                Step(persons=40, join=0.42, merge=0.245, even=0.293),
+                Step(persons=120, join=0.42, merge=0.30, even=0.318),
+                Step(persons=300, join=0.42, merge=0.32, even=0.343),
+                Step(persons=0, join=0.42, merge=0.34, even=0.349),
             ),
             caution=0.05,
+            legible_quality=0.0,
             slope=41.0,
             measured="a MobileFaceNet of 128 dimensions on the photographs of `builtin`",
         ),
