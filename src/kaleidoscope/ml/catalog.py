@@ -342,7 +342,7 @@ BUILTIN = Pack(
     ),
     thresholds=Thresholds(
         steps=(
-            Step(persons=40, join=0.942, merge=0.919, even=0.917),
+            Step(persons=40, join=0.942, merge=0.914, even=0.917),
             Step(persons=80, join=0.942, merge=0.925, even=0.919),
             Step(persons=0, join=0.942, merge=0.929, even=0.925),
         ),
