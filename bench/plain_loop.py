@@ -1,7 +1,8 @@
 """What one writes with the same ONNX files and a free afternoon: photo by photo, face by face.
 
-MTCNN as its papers and ports tell it, on the same sizes, with the same thresholds and the same
-views of a face as the product's `balanced` preset; nothing is matched or recorded.
+MTCNN as its papers and ports tell it, on the same sizes and with the same thresholds; each face in
+one view, or in two as one would do who wants the product's accuracy and does not know which faces
+need them. Nothing is matched or recorded.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from PIL import Image, ImageOps
 from kaleidoscope.ml import catalog
 from kaleidoscope.ml.engine import locate
 from kaleidoscope.ml.models.align import TEMPLATES, similarity
+from kaleidoscope.ml.models.mtcnn import THRESHOLDS
 
 SIDE, STEP = 1024, 0.709
 CONFIDENCE, MIN_FACE = catalog.BUILTIN.detector.confidence, catalog.BUILTIN.detector.min_face
@@ -34,7 +36,7 @@ def load() -> None:
     }
 
 
-def encode(photo: Path) -> int:
+def encode(photo: Path, views: int) -> int:
     """How many faces of a photo have been turned into vectors."""
     try:
         with Image.open(photo) as opened:
@@ -44,7 +46,7 @@ def encode(photo: Path) -> int:
     picture.thumbnail((SIDE, SIDE))
     points = landmarks(picture)
     for face in points:
-        vector(picture, face)
+        vector(picture, face, views)
     return len(points)
 
 
@@ -54,7 +56,7 @@ def landmarks(picture: Image.Image) -> np.ndarray:
     while min(picture.size) * scale >= 12:
         size = round(picture.width * scale), round(picture.height * scale)
         shifts, scores = run("pnet", np.asarray(picture.resize(size))[None])
-        rows, columns = np.nonzero(scores[0, 0] > 0.6)
+        rows, columns = np.nonzero(scores[0, 0] > THRESHOLDS[0])
         corner = np.stack([columns, rows], axis=1) * 2.0 + 1
         boxes = np.concatenate([corner, corner + 11], axis=1)
         boxes += shifts[0, :, rows, columns] * 11
@@ -66,7 +68,7 @@ def landmarks(picture: Image.Image) -> np.ndarray:
     if not len(boxes):
         return np.zeros((0, 5, 2))
     shifts, scores = run("rnet", cut(picture, boxes, 24))
-    likely = scores[:, 0] > 0.7
+    likely = scores[:, 0] > THRESHOLDS[1]
     rated = np.concatenate([moved(boxes, shifts), scores[:, :1]], axis=1)[likely]
     boxes = square(rated[distinct(rated, 0.7)])
     if not len(boxes):
@@ -79,8 +81,8 @@ def landmarks(picture: Image.Image) -> np.ndarray:
     return places[distinct(rated, 0.7)]
 
 
-def vector(picture: Image.Image, face: np.ndarray) -> np.ndarray:
-    """A face, and its mirror image, as one vector."""
+def vector(picture: Image.Image, face: np.ndarray, views: int) -> np.ndarray:
+    """A face, and for two views its mirror image, as one vector."""
     described = catalog.BUILTIN.recogniser
     template = TEMPLATES[described.template]
     back = similarity(np.array(template.points), face.astype(np.float64))
@@ -88,7 +90,7 @@ def vector(picture: Image.Image, face: np.ndarray) -> np.ndarray:
         (template.side, template.side), Image.Transform.AFFINE, tuple(back.ravel()), resample=2
     )
     total = np.zeros(described.dimension)
-    for view in (chip, ImageOps.mirror(chip)):
+    for view in (chip, ImageOps.mirror(chip))[:views]:
         planes = (np.asarray(view, np.float32) - described.mean) / described.deviation
         (answer,) = run("descriptor", planes[None])
         total += answer[0] / np.linalg.norm(answer[0])
