@@ -342,17 +342,17 @@ BUILTIN = Pack(
     ),
     thresholds=Thresholds(
         steps=(
-            Step(persons=40, join=0.942, merge=0.914, even=0.917),
-            Step(persons=80, join=0.942, merge=0.925, even=0.919),
-            Step(persons=0, join=0.942, merge=0.929, even=0.925),
+            Step(persons=40, join=0.943, merge=0.914, even=0.918),
+            Step(persons=80, join=0.943, merge=0.926, even=0.92),
+            Step(persons=0, join=0.943, merge=0.93, even=0.926),
         ),
         legible_quality=0.1,
         rival=1.0,
         caution=0.0056,
-        lonely=0.902,
+        lonely=0.903,
         slope=240.0,
-        fast=0.001,
-        thorough=0.0065,
+        fast=0.0,
+        thorough=0.0055,
         measured="3 600 labelled photographs of 1 017 people, most of them press photographs of "
         "the years around 2003; the network mixes up East Asian faces more often than others",
     ),
