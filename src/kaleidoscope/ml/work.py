@@ -53,8 +53,12 @@ def analyse(task: dict[str, Any]) -> dict[str, Any]:
         photo = decode(path, max_side=settings.decode_side, memory=settings.photo_memory)
     else:
         photo = Decoded(specimen(), SPECIMEN_SIDE, SPECIMEN_SIDE, "image/x-specimen", "photo")
-    decoded = time.perf_counter()
-    looking = engine(task["pack"])
+    return recognise(photo, task["pack"], {"decode": 1000 * (time.perf_counter() - start)})
+
+
+def recognise(photo: Decoded, pack: str, timings: dict[str, float]) -> dict[str, Any]:
+    """The same of a picture that is decoded already; `timings` of what was done before."""
+    looking = engine(pack)
     faces = looking.analyse(photo.image)
     return {
         "width": photo.width,
@@ -65,7 +69,7 @@ def analyse(task: dict[str, Any]) -> dict[str, Any]:
         "model_version": looking.model_version,
         "picture_hash": perceptual_hash(photo.image) if faces else None,
         "faces": [plain for face in faces if (plain := _plain(face, photo)) is not None],
-        "timings": {"decode": 1000 * (decoded - start), **looking.timings},
+        "timings": {**timings, **looking.timings},
     }
 
 
