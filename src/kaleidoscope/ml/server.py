@@ -108,7 +108,10 @@ class MlService:
         self._following: asyncio.Task[None] | None = None
 
     async def analyse(self, path: str | None, **more: Any) -> dict[str, Any]:
-        """What `ml.work.analyse` answers for the photo at `path`; None: for the drawing."""
+        """What `ml.work.analyse` answers for the photo at `path`; None: for the drawing.
+
+        `more`: what else a child's function may want to know of it.
+        """
         task = {"pack": self.pack().name} | ({"path": path} if path is not None else {}) | more
         try:
             result: dict[str, Any] = await self.pool.run(task, name=path or "the drawing")
