@@ -12,9 +12,9 @@ turns at each photo, and of each the best time counts:
 * again, faces alone (the second ratio's baseline), and again: looked at once more when its
   derivatives are there; to know that, a large photo is read and hashed.
 
-The photos are the largest pictures with one to three faces of the folder (by default
-`../shared/faces/photos` beside the checkout), made larger or smaller, with a sensor's noise. Of
-4032 pixels a JPEG's decoder gives half for a preview and for faces, of 5184 half and a quarter.
+The photos are pictures of the folder (by default `../shared/faces/photos` beside the checkout, of
+one or a few faces mostly), made larger or smaller, with a sensor's noise. Of 4032 pixels a JPEG's
+decoder gives half for a preview and for faces, of 5184 half and a quarter.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,11 @@ SHARED = Path(os.environ.get("KALEIDOSCOPE_SHARED") or Path(__file__).parents[2]
 KINDS = (
     ("JPEG", (4032, 3024), {"quality": 90}),
     ("JPEG", (5184, 3888), {"quality": 90}),
-    ("HEIF", (4032, 3024), {"quality": 60}),
     ("JPEG", (1024, 768), {"quality": 90}),
+    ("HEIF", (4032, 3024), {"quality": 60}),
 )
+SLOW = {"HEIF": 1}
+"""Of a kind that takes half a minute to be written, so many photos at most."""
 ENDINGS = {".jpg", ".jpeg", ".png"}
 Task = dict[str, Any]
 
@@ -60,11 +63,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kaleidoscope-photos-") as name:
         os.environ["KALEIDOSCOPE_DATA_DIR"] = name
         derivatives.prepare()
-        pictures = [
-            picture for _, picture in zip(range(options.photos), chosen(options), strict=False)
-        ]
+        pictures = chosen(options.folder, options.photos)
+        work.analyse({"pack": options.pack})  # the networks are loaded
         for kind, size, how in KINDS:
-            compare(tasks(pictures, kind, size, how, options.pack), kind, size, options.times)
+            few = pictures[: SLOW.get(kind)]
+            compare(tasks(few, kind, size, how, options.pack), kind, size, options.times)
 
 
 def compare(photos: Sequence[Task], kind: str, size: tuple[int, int], times: int) -> None:
@@ -103,25 +106,25 @@ def shared(photo: Task) -> None:
     derivatives.make({**photo, "only_measure": derivatives.are_made(photo["file_hash"])})
 
 
-def chosen(options: argparse.Namespace) -> Iterator[Image.Image]:
-    """The largest pictures with a few faces, upright."""
-    found = [path for path in options.folder.rglob("*") if path.suffix.lower() in ENDINGS]
-    for path in sorted(found, key=lambda path: path.stat().st_size, reverse=True):
-        faces = work.analyse({"path": to_text(path), "pack": options.pack})["faces"]
-        if 1 <= len(faces) <= 3:
-            with Image.open(path) as image:
-                yield ImageOps.exif_transpose(image).convert("RGB")
+def chosen(folder: Path, count: int) -> list[Image.Image]:
+    """Always the same pictures of a folder, upright."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    pictures = []
+    for path in random.Random(1).sample(found, min(count, len(found))):
+        with Image.open(path) as image:
+            pictures.append(ImageOps.exif_transpose(image).convert("RGB"))
+    return pictures
 
 
 def tasks(
     pictures: Sequence[Image.Image], kind: str, size: tuple[int, int], how: Task, pack: str
 ) -> list[Task]:
     """The pictures as photos of a size: what both ways are asked to do."""
-    random, asked = np.random.default_rng(1), []
+    noise, asked = np.random.default_rng(1), []
     for number, picture in enumerate(pictures):
         path = Path(os.environ["KALEIDOSCOPE_DATA_DIR"]) / f"{kind}-{size[0]}-{number}"
         large = np.asarray(ImageOps.fit(picture, size, Image.Resampling.BICUBIC), np.float32)
-        noisy = large + random.normal(0, 4, (*large.shape[:2], 1)).astype(np.float32)
+        noisy = large + noise.normal(0, 4, (*large.shape[:2], 1)).astype(np.float32)
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, kind, **how)
         file_hash = hashlib.sha256(path.read_bytes()).hexdigest()
         task = derivatives.task_of(to_text(path), path.stat().st_size, None, "photo", file_hash)
