@@ -13,7 +13,8 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from kaleidoscope.kernel.errors import NotFound, UnreadableMedia
-from kaleidoscope.ml.decode import Decoded, decode, probe
+from kaleidoscope.ml.decode import Decoded, decode, decode_sizes, probe
+from kaleidoscope.ml.files import Content
 from kaleidoscope.ml.sniff import sniff
 
 RED, GREEN, BLUE, GREY = (220, 30, 30), (30, 200, 30), (30, 30, 220), (128, 128, 128)
@@ -305,3 +306,25 @@ def _profile_with_red_and_blue_swapped() -> bytes:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     swapped = profile.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
     return swapped.replace("sRGB".encode("utf-16-be"), "xRGB".encode("utf-16-be"))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF"])
+def test_two_sizes_of_one_decoding_are_those_of_two(format: str) -> None:
+    """1300 pixels: a JPEG's decoder halves them for neither; 2000: for the smaller one alone."""
+    for side, most in ((1300, 0), (2000, 2 if format == "JPEG" else 0)):
+        file = saved(corners(side, side * 3 // 5), format)
+        large, small = decode_sizes(file, [1200, 700])
+        for picture, max_side, apart in ((large, 1200, 0), (small, 700, most)):
+            alone = decode(file, max_side=max_side)
+            assert (picture.width, picture.height) == (alone.width, alone.height)
+            assert picture.image.shape == alone.image.shape
+            difference = np.abs(picture.image.astype(int) - alone.image)
+            assert difference.mean() <= apart, (side, max_side)
+            assert_corners(picture)
+
+
+def test_content_that_has_been_read_goes_by_its_name() -> None:
+    whole = saved(corners(), "JPEG").getvalue()
+    assert_corners(decode(Content(b"/photos/a.jpg", whole)))
+    with pytest.raises(UnreadableMedia, match=r"/photos/a\.jpg: is an empty file"):
+        decode(Content(b"/photos/a.jpg", b""))

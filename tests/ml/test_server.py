@@ -421,8 +421,8 @@ async def test_what_another_pack_saw_is_compared_with_nobody(
     service.api.know(2_000_000_001, 5)
     before = service.app.state.service.analyse
 
-    async def looked_with_another(path: str) -> Json:
-        found: Json = await before(path)
+    async def looked_with_another(path: str, **more: Any) -> Json:
+        found: Json = await before(path, **more)
         return found | {"pack": "builtin"}
 
     monkeypatch.setattr(service.app.state.service, "analyse", looked_with_another)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from product import Product
 
 COUNT = 24
@@ -70,3 +73,24 @@ def _merges_and_thinks_better_of_it(
     assert gone not in {i for ids in _ids(_export(product)).values() for i in ids}
     product.call("POST", "/people/undo", {"event_id": merged["event_id"]})
     assert _ids(_export(product)) == _ids(before)
+
+
+def test_a_large_photo_has_its_pictures_as_soon_as_it_was_looked_at(
+    product: Product, folder: Path
+) -> None:
+    """The ML service has made them; the round waits for the file's hash."""
+    photo = folder / "photos" / "large.jpg"
+    photo.parent.mkdir()
+    Image.radial_gradient("L").resize((3000, 2000)).convert("RGB").save(photo)
+    name = hashlib.sha256(photo.read_bytes()).hexdigest()
+    product.up()
+    derivatives = product.folder / "Storage" / "Derivatives"
+    began = time.monotonic()
+    while not derivatives.is_dir():
+        assert time.monotonic() - began < 60
+        time.sleep(0.1)
+    product.complete(photo.parent)
+    made = sorted(path.name for path in derivatives.rglob(f"{name}-*"))
+    assert made == [f"{name}-1440.jpg", f"{name}-250.webp"]
+    (seen,) = product.sql("SELECT width, height, is_thumbnailed FROM media_assets")
+    assert seen[:2] == (3000, 2000)

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from kaleidoscope.apps import process
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.settings import KernelSettings, load
+from kaleidoscope.library import service as library
 from kaleidoscope.ml.server import MlService, create_server
 from kaleidoscope.ml.settings import MlSettings
 from kaleidoscope.ops.service import Health, Heartbeat
@@ -30,7 +31,7 @@ async def serve(listener: socket.socket) -> None:
     """Serve until a signal comes. Nothing here is worth a long farewell: what is not delivered is
     sent again.
     """
-    app = create_server()
+    app = create_server(function=library.LOOK)
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     async with _heartbeats(app):
         await uvicorn.Server(config).serve(sockets=[listener])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +29,8 @@ from kaleidoscope.ml.sniff import HEAD, MediaType, is_raw
 from kaleidoscope.ml.sniff import sniff as sniff
 
 Pixels = npt.NDArray[np.uint8]
+Side = int | None
+"""Pixels of the longer side at most; None: as large as it is."""
 
 MEMORY = 1024
 """Megabytes that the pixels of one picture may take: about 268 million in colour."""
@@ -112,12 +114,22 @@ class _Refused(Exception):
 
 
 def decode(source: Source, *, max_side: int | None = None, memory: int = MEMORY) -> Decoded:
-    """The picture in a file (its path, as `Path` or bytes) or in an open binary file.
+    """The picture in a file (its path, as `Path` or bytes, or its content), or in an open one.
 
     Of an animation it is the first frame. `memory` in megabytes: a larger picture is refused from
     its header. Raises `UnreadableMedia` that names file and cause, with `reason` one of empty,
     not-media, unsupported, damaged, truncated, too-large; `NotFound` or `Unavailable` when the file
     itself cannot be reached.
+    """
+    return decode_sizes(source, [max_side], memory=memory)[0]
+
+
+def decode_sizes(source: Source, sides: Sequence[Side], *, memory: int = MEMORY) -> list[Decoded]:
+    """The same for each `max_side` of `sides`, the largest first, of one decoding.
+
+    A smaller one is pixel for pixel what `decode` makes of it. Of a JPEG that its decoder would
+    have halved once more for that, and of a raw photo whose preview is too small for the largest,
+    it is as large and looks the same.
     """
     with opened(source) as (file, name), _causes(name):
         mime, media_type = _recognise(file, name)
@@ -125,13 +137,15 @@ def decode(source: Source, *, max_side: int | None = None, memory: int = MEMORY)
             raise _Refused("unsupported", f"is a video ({mime}), not a photo")
         damage = None
         if is_raw(mime):
-            width, height, image = _raw(file, max_side, memory)
+            width, height, images = _raw(file, sides, memory)
         else:
             try:
-                width, height, image = _photo(file, mime, max_side, memory)
+                width, height, images = _photo(file, mime, sides, memory)
             except (OSError, ValueError, SyntaxError, EOFError) as error:
-                (width, height, image), damage = _second_try(file, mime, max_side, memory, error)
-        return Decoded(np.asarray(image), width, height, mime, media_type, damage)
+                (width, height, images), damage = _second_try(file, mime, sides, memory, error)
+        return [
+            Decoded(np.asarray(image), width, height, mime, media_type, damage) for image in images
+        ]
 
 
 def probe(source: Source, *, memory: int = MEMORY) -> MediaInfo:
@@ -215,8 +229,8 @@ def _wording(error: Exception) -> str:
 # Photos
 
 
-Shown = tuple[int, int, Image.Image]
-"""Displayed width and height of the original, and the picture."""
+Shown = tuple[int, int, list[Image.Image]]
+"""Displayed width and height of the original, and the picture in each size wanted."""
 
 
 def open_header(file: BinaryIO, mime: str) -> ImageFile.ImageFile:
@@ -225,7 +239,8 @@ def open_header(file: BinaryIO, mime: str) -> ImageFile.ImageFile:
     return Image.open(file, formats=FORMATS[mime])
 
 
-def _photo(file: BinaryIO, mime: str, max_side: int | None, memory: int) -> Shown:
+def _photo(file: BinaryIO, mime: str, sides: Sequence[Side], memory: int) -> Shown:
+    max_side = sides[0]
     with open_header(file, mime) as header:
         image: Image.Image = header
         stored = image.size
@@ -238,15 +253,16 @@ def _photo(file: BinaryIO, mime: str, max_side: int | None, memory: int) -> Show
         # Only now: PNG and WebP may hold EXIF after the pixels, and TIFF is turned by `load`.
         orientation = _orientation(image)
         size = _displayed(stored, orientation)
-        picture = _shrunk(image, max_side)
-        picture = _rgb(picture, image.info.get("icc_profile"))
-        if orientation in _UPRIGHT:
-            picture = picture.transpose(_UPRIGHT[orientation])
-        return *size, picture
+        profile = image.info.get("icc_profile")
+        drafts = [_drafted(image, side) if mime == "image/jpeg" else image for side in sides]
+        pictures = [
+            _rgb(_shrunk(draft, side), profile) for draft, side in zip(drafts, sides, strict=True)
+        ]
+        return *size, _turned(pictures, orientation)
 
 
 def _second_try(
-    file: BinaryIO, mime: str, max_side: int | None, memory: int, error: Exception
+    file: BinaryIO, mime: str, sides: Sequence[Side], memory: int, error: Exception
 ) -> tuple[Shown, str | None]:
     """What can be had of a file that the strict decoder refuses, as a viewer would show it.
 
@@ -254,9 +270,9 @@ def _second_try(
     """
     try:
         if isinstance(error, UnidentifiedImageError):
-            return _by_ffmpeg(file, max_side, memory)
+            return _by_ffmpeg(file, sides, memory)
         ImageFile.LOAD_TRUNCATED_IMAGES = True
-        return _photo(file, mime, max_side, memory), _wording(error)
+        return _photo(file, mime, sides, memory), _wording(error)
     except _Refused:
         raise
     except Exception:
@@ -265,7 +281,7 @@ def _second_try(
         ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
-def _by_ffmpeg(file: BinaryIO, max_side: int | None, memory: int) -> tuple[Shown, str | None]:
+def _by_ffmpeg(file: BinaryIO, sides: Sequence[Side], memory: int) -> tuple[Shown, str | None]:
     file.seek(0)
     with video.opened(file) as container:
         stream = video.picture_stream(container)
@@ -273,7 +289,7 @@ def _by_ffmpeg(file: BinaryIO, max_side: int | None, memory: int) -> tuple[Shown
         frame = video.first_frame(container, stream)
         image = Image.fromarray(video.upright(frame))
     damage = "is damaged: parts of the picture are guessed" if frame.is_corrupt else None
-    return (*image.size, _shrunk(image, max_side)), damage
+    return (*image.size, [_shrunk(image, side) for side in sides]), damage
 
 
 def _on_screen(image: Image.Image, file: BinaryIO) -> tuple[Image.Image, tuple[int, int]]:
@@ -315,6 +331,18 @@ def _shrunk(image: Image.Image, max_side: int | None) -> Image.Image:
     assert max_side is not None
     size = _fitted(image.size, max_side)
     return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+
+
+def _drafted(image: Image.Image, side: Side) -> Image.Image:
+    """A JPEG's picture about as its decoder gives it for a side: halved as often as it may be.
+
+    Shrunk in one step from far more pixels it would take longer, and look sharper to a detector.
+    """
+    if side is None or max(image.size) < 2 * side:
+        return image
+    wanted = _fitted(image.size, side)
+    times = min(image.width // wanted[0], image.height // wanted[1], 8)
+    return image.reduce(1 << times.bit_length() - 1)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -366,6 +394,13 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _UPRIGHT else 1
 
 
+def _turned(images: list[Image.Image], orientation: int) -> list[Image.Image]:
+    """Stored pictures as an EXIF orientation says that they are displayed."""
+    if orientation not in _UPRIGHT:
+        return images
+    return [image.transpose(_UPRIGHT[orientation]) for image in images]
+
+
 def _displayed(size: tuple[int, int], orientation: int) -> tuple[int, int]:
     return (size[1], size[0]) if orientation in _TURNED else size
 
@@ -373,19 +408,18 @@ def _displayed(size: tuple[int, int], orientation: int) -> tuple[int, int]:
 # Raw photos
 
 
-def _raw(file: BinaryIO, max_side: int | None, memory: int) -> Shown:
+def _raw(file: BinaryIO, sides: Sequence[Side], memory: int) -> Shown:
     """The preview that the camera put in, where it is large enough; else developed at half size."""
     file.seek(0)
     with rawpy.imread(file) as raw:
         size = _raw_size(raw)
         _check_memory(size, size, "I;16", memory)
-        preview = _preview(raw, max_side, memory)
-        if preview is None or max(preview.size) < min(max_side or max(size), max(size)):
-            half = max_side is not None and max(size) >= 2 * max_side
-            image = Image.fromarray(raw.postprocess(half_size=half, use_camera_wb=True))
-        else:
-            image = preview
-    return *size, _shrunk(image, max_side)
+        max_side, previews = sides[0], _previews(raw, sides, memory)
+        if previews and max(previews[0].size) >= min(max_side or max(size), max(size)):
+            return *size, previews
+        half = max_side is not None and max(size) >= 2 * max_side
+        image = Image.fromarray(raw.postprocess(half_size=half, use_camera_wb=True))
+    return *size, [_shrunk(image, side) for side in sides]
 
 
 def _raw_size(raw: Any) -> tuple[int, int]:
@@ -396,15 +430,16 @@ def _raw_size(raw: Any) -> tuple[int, int]:
     return _displayed(size, _LIBRAW_FLIPS.get(sizes.flip, 1))
 
 
-def _preview(raw: Any, max_side: int | None, memory: int) -> Image.Image | None:
+def _previews(raw: Any, sides: Sequence[Side], memory: int) -> list[Image.Image]:
+    """[]: there is none."""
     try:
         thumb = raw.extract_thumb()
         if thumb.format != rawpy.ThumbFormat.JPEG:
-            return None
-        width, height, image = _photo(BytesIO(thumb.data), "image/jpeg", max_side, memory)
+            return []
+        width, height, images = _photo(BytesIO(thumb.data), "image/jpeg", sides, memory)
     except (rawpy.LibRawError, OSError, SyntaxError, ValueError):
-        return None
+        return []
     # Previews lie as the sensor does, upright only where the camera turned them itself.
     sizes, flip = raw.sizes, _LIBRAW_FLIPS.get(raw.sizes.flip, 1)
     as_sensor = (width > height) == (sizes.width > sizes.height)
-    return image.transpose(_UPRIGHT[flip]) if flip in _UPRIGHT and as_sensor else image
+    return _turned(images, flip) if as_sensor else images

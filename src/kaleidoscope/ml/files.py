@@ -6,14 +6,25 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 from kaleidoscope.kernel.errors import NotFound, Unavailable, UnreadableMedia
 from kaleidoscope.kernel.paths import to_text
 
-Source = bytes | Path | BinaryIO
-"""The path of a file, as `Path` or as its bytes, or a file that is open already."""
+
+@dataclass(frozen=True)
+class Content:
+    """What has been read of the file at `path`: all of it."""
+
+    path: bytes
+    data: bytes
+
+
+Source = bytes | Path | BinaryIO | Content
+"""The path of a file, as `Path` or as its bytes, a file that is open already, or what it holds."""
 
 
 @contextmanager
@@ -23,6 +34,9 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, str]]:
     Raises `NotFound` or `Unavailable` when it cannot be reached, `UnreadableMedia` when it is no
     regular file or empty. All name it.
     """
+    if isinstance(source, Content):
+        yield BytesIO(source.data), to_text(source.path)
+        return
     if not isinstance(source, bytes | Path):
         source.seek(0)
         yield source, "the file"

@@ -106,9 +106,12 @@ class MlService:
         self._dump: PersonDump | None = None
         self._following: asyncio.Task[None] | None = None
 
-    async def analyse(self, path: str | None) -> dict[str, Any]:
-        """What `ml.work.analyse` answers for the photo at `path`; None: for the drawing."""
-        task = {"pack": self.pack().name} | ({"path": path} if path is not None else {})
+    async def analyse(self, path: str | None, **more: Any) -> dict[str, Any]:
+        """What `ml.work.analyse` answers for the photo at `path`; None: for the drawing.
+
+        `more`: what else a child's function may want to know of it.
+        """
+        task = {"pack": self.pack().name} | ({"path": path} if path is not None else {}) | more
         try:
             result: dict[str, Any] = await self.pool.run(task, name=path or "the drawing")
         except (ModelError, WorkFailed, Unavailable) as error:
@@ -168,7 +171,8 @@ class MlService:
             "attempt_id": str(request.attempt_id),
         }
         try:
-            result = await self.analyse(self.check_path(request.path))
+            path = self.check_path(request.path)
+            result = await self.analyse(path, photo_id=request.photo_id)
             body |= await self._found(result)
         except KaleidoscopeError as error:
             body |= _failed(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -41,65 +41,71 @@ def on_idle() -> None:
         _engine.unload()
 
 
-def analyse(task: dict[str, Any]) -> dict[str, Any]:
+Task = dict[str, Any]
+Answer = dict[str, Any]
+Opened = tuple[Decoded, dict[str, float]]
+"""A photo's picture, and the milliseconds of what was done to have it."""
+
+
+def open_photo(task: Task) -> Opened:
+    """The photo at the task's `path`, as large as faces are sought in it. Raises as `decode`."""
+    start = time.perf_counter()
+    settings, path = load(MlSettings), to_bytes(task["path"])
+    photo = decode(path, max_side=settings.decode_side, memory=settings.photo_memory)
+    return photo, {"decode": 1000 * (time.perf_counter() - start)}
+
+
+def analyse(task: Task, opening: Callable[[Task], Opened] = open_photo) -> Answer:
     """The faces of the photo at `path`, or of `specimen()` where there is none, by `pack`.
 
     Answers `faces` (bbox, landmarks in displayed pixels of the original, embedding in base64,
     confidence, quality), `width`, `height`, `mime_type`, `damage`, `pack`, `model_version`,
     `picture_hash` where there are faces (see `perceptual_hash`), `timings` in milliseconds.
-    Raises as `decode` and the engine do.
+    Raises as `opening` and the engine do.
     """
-    (answer,) = analyse_all([task])
+    (answer,) = analyse_all([task], opening)
     if isinstance(answer, Exception):
         raise answer
     return answer
 
 
-def analyse_all(tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any] | Exception]:
-    """What `analyse` makes of each; their faces are embedded together."""
-    answers: list[dict[str, Any] | Exception] = []
+def analyse_all(
+    tasks: Sequence[Task], opening: Callable[[Task], Opened] = open_photo
+) -> list[Answer | Exception]:
+    """What `analyse` makes of each, or raises; their faces are embedded together."""
+    answers: list[Answer | Exception] = []
     for pack, those in groupby(tasks, itemgetter("pack")):
-        answers += _by_pack(engine(pack), list(those))
+        looking = engine(pack)
+        looked = [_look(looking, task, opening) for task in those]
+        faces = iter(looking.embed([one.seen for one in looked if isinstance(one, _Looked)]))
+        for one in looked:
+            answers.append(
+                one if isinstance(one, Exception) else _answer(looking, one, next(faces))
+            )
     return answers
 
 
 @dataclass(frozen=True)
 class _Looked:
-    """A photo that has been decoded, in so many milliseconds, and looked at."""
+    """A photo in which faces have been sought; `timings` of what was done before."""
 
     photo: Decoded
-    decode: float
+    timings: dict[str, float]
     seen: Seen
 
 
-def _by_pack(
-    looking: FaceEngine, tasks: Sequence[dict[str, Any]]
-) -> Iterator[dict[str, Any] | Exception]:
-    looked = [_look(looking, task) for task in tasks]
-    faces = iter(looking.embed([one.seen for one in looked if isinstance(one, _Looked)]))
-    for one in looked:
-        yield one if isinstance(one, Exception) else _answer(looking, one, next(faces))
-
-
-def _look(looking: FaceEngine, task: dict[str, Any]) -> _Looked | Exception:
+def _look(
+    looking: FaceEngine, task: Task, opening: Callable[[Task], Opened]
+) -> _Looked | Exception:
     """One photo; that it cannot be read is nothing to the others."""
-    start = time.perf_counter()
     try:
-        photo = _photo(task)
-        return _Looked(photo, 1000 * (time.perf_counter() - start), looking.look(photo.image))
+        photo, timings = opening(task) if "path" in task else (_drawing(), {"decode": 0.0})
+        return _Looked(photo, timings, looking.look(photo.image))
     except Exception as error:
         return error
 
 
-def _photo(task: dict[str, Any]) -> Decoded:
-    if "path" not in task:
-        return Decoded(specimen(), SPECIMEN_SIDE, SPECIMEN_SIDE, "image/x-specimen", "photo")
-    settings = load(MlSettings)
-    path = to_bytes(task["path"])
-    return decode(path, max_side=settings.decode_side, memory=settings.photo_memory)
-
-
-def _answer(looking: FaceEngine, looked: _Looked, faces: list[Face]) -> dict[str, Any]:
+def _answer(looking: FaceEngine, looked: _Looked, faces: list[Face]) -> Answer:
     photo = looked.photo
     return {
         "width": photo.width,
@@ -110,8 +116,12 @@ def _answer(looking: FaceEngine, looked: _Looked, faces: list[Face]) -> dict[str
         "model_version": looking.model_version,
         "picture_hash": perceptual_hash(photo.image) if faces else None,
         "faces": [plain for face in faces if (plain := _plain(face, photo)) is not None],
-        "timings": {"decode": looked.decode, **looked.seen.timings},
+        "timings": {**looked.timings, **looked.seen.timings},
     }
+
+
+def _drawing() -> Decoded:
+    return Decoded(specimen(), SPECIMEN_SIDE, SPECIMEN_SIDE, "image/x-specimen", "photo")
 
 
 @cache

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from kaleidoscope.kernel.errors import Conflict, KaleidoscopeError
+from kaleidoscope.kernel.errors import Conflict, KaleidoscopeError, UnreadableMedia
 from kaleidoscope.kernel.paths import to_bytes, to_text
 from kaleidoscope.kernel.settings import data_dir, load
 from kaleidoscope.library.outside.files import modified_at
@@ -26,10 +26,14 @@ from kaleidoscope.ml.files import opened
 if TYPE_CHECKING:
     from PIL import Image
 
+    from kaleidoscope.ml.decode import Pixels
+
 KINDS: tuple[Kind, ...] = ("thumbnail", "preview")
 
 SIDES: dict[Kind, int] = {"thumbnail": 250, "preview": 1440}
 """Pixels of the longer side; a smaller picture stays as small as it is."""
+
+LARGEST = max(SIDES.values())
 
 TYPES: dict[Kind, str] = {"thumbnail": "image/webp", "preview": "image/jpeg"}
 
@@ -66,7 +70,15 @@ def path_of(file_hash: str, kind: Kind, root: Path | None = None) -> Path:
 
 def are_made(file_hash: str) -> bool:
     """Whether every derivative of a content lies there."""
-    return all(path_of(file_hash, kind).is_file() for kind in KINDS)
+    return bytes_of(file_hash) is not None
+
+
+def bytes_of(file_hash: str) -> int | None:
+    """What the derivatives of a content take; None: one of them does not lie there."""
+    try:
+        return sum(path_of(file_hash, kind).stat().st_size for kind in KINDS)
+    except OSError:  # a folder that cannot be entered is told of by who writes there
+        return None
 
 
 def forget(file_hash: str) -> None:
@@ -75,11 +87,28 @@ def forget(file_hash: str) -> None:
         path_of(file_hash, kind).unlink(missing_ok=True)
 
 
+def prepare() -> None:
+    """Make the folder, where that is possible.
+
+    Whoever else comes by a large picture writes its derivatives where the folder is, and only there
+    (see `outside.looking`).
+    """
+    with suppress(OSError):
+        folder().mkdir(parents=True, exist_ok=True)
+
+
 def task_of(
-    path: str, size: int, modified: datetime | None, media_type: str, file_hash: str
+    path: str,
+    size: int,
+    modified: datetime | None,
+    media_type: str,
+    file_hash: str,
+    *,
+    only_measure: bool = False,
 ) -> dict[str, Any]:
     """What `make` is asked to do; `path` spelled by `kernel.paths.to_text`."""
     return {
+        "only_measure": only_measure,
         "path": path,
         "size": size,
         "modified_at": modified and modified.isoformat(),
@@ -93,18 +122,20 @@ def make(task: dict[str, Any]) -> dict[str, Any]:
     """Write every derivative of a file: one decoding makes them all.
 
     Answers `width` and `height` as displayed, `ms`, `bytes` and `damage` (what is wrong with a
-    file that is not whole). Raises as `ml.decode.decode`; `Conflict` for a file that is not what
-    the ledger knows; `StorageProblem` where nothing can be written.
+    file that is not whole). Asked to `only_measure` a file whose derivatives lie there, it answers
+    `width` and `height` from its header, where that tells them. Raises as `ml.decode.decode`;
+    `Conflict` for a file that is not what the ledger knows; `StorageProblem` where nothing can be
+    written.
     """
     started = time.monotonic()
     path = to_bytes(task["path"])
     _check_unchanged(path, task)
-    width, height, image, damage = _picture(path, task["media_type"])
+    if task["only_measure"] and (size := _measured(path)) is not None:
+        _check_unchanged(path, task)
+        return size
+    width, height, pixels, damage = _picture(path, task["media_type"])
     _check_unchanged(path, task)
-    written, root = 0, Path(os.fsdecode(to_bytes(task["folder"])))
-    for kind in reversed(KINDS):  # the small one is made of the large one
-        image = _shrunk(image, SIDES[kind])
-        written += _write(image, root, task["file_hash"], kind)
+    written = write(pixels, task["file_hash"], Path(os.fsdecode(to_bytes(task["folder"]))))
     return {
         "width": width,
         "height": height,
@@ -112,6 +143,20 @@ def make(task: dict[str, Any]) -> dict[str, Any]:
         "bytes": written,
         "damage": damage,
     }
+
+
+def write(pixels: Pixels, file_hash: str, root: Path) -> int:
+    """Write every derivative of a content into a folder; answers how many bytes.
+
+    `pixels`: its picture, at most `LARGEST` long. Raises `StorageProblem`.
+    """
+    from PIL import Image
+
+    image, written = Image.fromarray(pixels), 0
+    for kind in reversed(KINDS):  # the small one is made of the large one
+        image = _shrunk(image, SIDES[kind])
+        written += _write(image, root, file_hash, kind)
+    return written
 
 
 def sweep() -> int:
@@ -137,19 +182,25 @@ def old_ones(shard: int) -> dict[str, list[Path]]:
     return found
 
 
-def _picture(path: bytes, media_type: str) -> tuple[int, int, Image.Image, str | None]:
+def _picture(path: bytes, media_type: str) -> tuple[int, int, Pixels, str | None]:
     # Decoders are imported by the child alone: every process knows where derivatives lie.
-    from PIL import Image
-
     from kaleidoscope.ml import video
     from kaleidoscope.ml.decode import MEMORY, decode
 
-    side = max(SIDES.values())
     if media_type == "video":
-        width, height, pixels = video.poster(path, max_side=side)
-        return width, height, Image.fromarray(pixels), None
-    found = decode(path, max_side=side, memory=MEMORY)
-    return found.width, found.height, Image.fromarray(found.image), found.damage
+        return *video.poster(path, max_side=LARGEST), None
+    found = decode(path, max_side=LARGEST, memory=MEMORY)
+    return found.width, found.height, found.image, found.damage
+
+
+def _measured(path: bytes) -> dict[str, Any] | None:
+    from kaleidoscope.ml.decode import probe
+
+    try:
+        found = probe(path)
+    except UnreadableMedia:  # there are headers that only a thorough decoder reads
+        return None
+    return {"width": found.width, "height": found.height}
 
 
 def _check_unchanged(path: bytes, task: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from kaleidoscope.library.queries.places import OUTSIDE_FROZEN
 class Plain:
     """An asset whose content is known, as far as its thumbnails are concerned.
 
-    `waits_for`: why it is not tried at present.
+    `width`: of the original, where it is known. `waits_for`: why it is not tried at present.
     """
 
     photo_id: int
@@ -25,6 +25,7 @@ class Plain:
     modified_at: datetime | None
     media_type: str
     file_hash: str
+    width: int | None
     failures: int
     waits_for: str | None
 
@@ -41,7 +42,7 @@ class Made:
 
 COLUMNS = (
     "m.photo_id, m.final_path AS path, m.size_bytes AS size, m.modified_at, m.media_type::text,"
-    " m.file_hash, coalesce(p.failures, 0) AS failures, CASE WHEN p.what IS NOT NULL"
+    " m.file_hash, m.width, coalesce(p.failures, 0) AS failures, CASE WHEN p.what IS NOT NULL"
     "  AND (p.retry_at IS NULL OR p.retry_at > now()) THEN p.error END AS waits_for"
 )
 FROM = (

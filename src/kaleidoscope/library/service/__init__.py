@@ -89,6 +89,7 @@ from kaleidoscope.library.service.dates import (
     undo_correction,
 )
 from kaleidoscope.library.service.derivatives import (
+    LOOK,
     Derivative,
     derivative,
     sweep_derivatives,
@@ -171,6 +172,7 @@ from kaleidoscope.library.service.sidecars import (
 )
 
 __all__ = [
+    "LOOK",
     "OPEN",
     "Alarm",
     "Candidate",

@@ -23,6 +23,8 @@ from kaleidoscope.library.settings import LibrarySettings
 from kaleidoscope.ml.pool import Crashed, Pool, TookTooLong, WorkFailed
 
 AT_ONCE = 100
+LOOK = "kaleidoscope.library.outside.looking:look"
+"""What the children of this machine's ML service run, instead of `ml.work.analyse`."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,14 @@ class Derivative:
 async def thumbnail_pending(db: Database) -> dict[str, int]:
     """Make what is missing, some at a time; answers how many, and how it went.
 
-    An asset whose turn has not come (a failure that waits, a file without a hash) is left for
-    another round. Raises `StorageProblem` where nothing can be written: no photo is to blame.
+    What lies there already is only recorded: it was made for a duplicate, or by the ML service of a
+    photo that it looked at (`library.outside.looking`). An asset whose turn has not come (a failure
+    that waits, a file without a hash) is left for another round. Raises `StorageProblem` where
+    nothing can be written: no photo is to blame.
     """
     done = {"thumbnailed": 0, "shared": 0, "failed": 0}
     after = 0
+    await asyncio.to_thread(disk.prepare)
     async with db.transaction() as session:
         assets = await rows.pending(session, after, AT_ONCE)
     if not assets:
@@ -115,30 +120,42 @@ async def _portion(db: Database, pool: Pool, assets: Sequence[Plain]) -> dict[st
     made = await asyncio.gather(*[_outcome(pool, asset) for asset in first.values()])
     outcomes = dict(zip(first, made, strict=True))
     await _write(db, [(asset, outcomes[asset.file_hash]) for asset in assets])
-    good = sum(isinstance(outcomes[a.file_hash], dict) for a in first.values())
+    good = sum(_is_new(outcomes[a.file_hash]) for a in first.values())
     bad = sum(isinstance(outcomes[a.file_hash], KaleidoscopeError) for a in assets)
     return {"thumbnailed": good, "failed": bad, "shared": len(assets) - good - bad}
 
 
-Outcome = dict[str, int | str | None] | KaleidoscopeError | None
-"""What `make` answered; why it could not; None: the derivatives were there already."""
+Told = dict[str, int | str | None]
+Outcome = Told | KaleidoscopeError
+"""What is to be recorded, with `ms` where `make` has made the derivatives; or why it could not."""
+
+
+def _is_new(outcome: Outcome) -> bool:
+    return isinstance(outcome, dict) and "ms" in outcome
 
 
 async def _outcome(pool: Pool, asset: Plain) -> Outcome:
-    if await asyncio.to_thread(disk.are_made, asset.file_hash):
-        return None
+    there: Told = {"bytes": await asyncio.to_thread(disk.bytes_of, asset.file_hash)}
+    is_made = there["bytes"] is not None
+    if is_made and asset.width is not None:
+        return there
     task = disk.task_of(
-        asset.path, asset.size, asset.modified_at, asset.media_type, asset.file_hash
+        asset.path,
+        asset.size,
+        asset.modified_at,
+        asset.media_type,
+        asset.file_hash,
+        only_measure=is_made,
     )
     try:
-        answer: dict[str, int | str | None] = await pool.run(task, name=asset.path)
+        answer: Told = await pool.run(task, name=asset.path)
     except disk.StorageProblem:
         raise
     except KaleidoscopeError as error:
         if "path" not in error.fields:  # the pool itself: no photo is to blame
             raise
         return error
-    return answer
+    return there | answer
 
 
 async def _write(db: Database, outcomes: Sequence[tuple[Plain, Outcome]]) -> None:
@@ -148,19 +165,18 @@ async def _write(db: Database, outcomes: Sequence[tuple[Plain, Outcome]]) -> Non
         if isinstance(outcome, KaleidoscopeError):
             events.append(_failure(asset, outcome))
             continue
-        told = outcome or {}
         made[asset.photo_id] = Made(
             asset.photo_id,
             asset.file_hash,
-            width=_number(told.get("width")),
-            height=_number(told.get("height")),
+            width=_number(outcome.get("width")),
+            height=_number(outcome.get("height")),
         )
-        detail = {key: told[key] for key in ("bytes", "damage") if told.get(key)}
+        detail = {key: outcome[key] for key in ("bytes", "damage") if outcome.get(key)}
         events.append(
             Happened(
                 asset.photo_id,
                 "thumbnailed",
-                duration_ms=_number(told.get("ms")),
+                duration_ms=_number(outcome.get("ms")),
                 detail=detail or None,
             )
         )
