@@ -7,6 +7,7 @@ the place is: two groups become one when they are more like each other than like
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ RIVALS = 2  # the next most similar groups, whose average tells how crowded a pl
 WIDTH = 8  # nearest groups that are kept in mind of each
 BLOCK_BYTES = 64 << 20  # of similarities computed at once
 SPARSE = 4096  # groups from which on most are too unlike to be sorted
+SIDE_BY_SIDE = 1 << 20  # numbers of small sets that are looked at at once
+EXACT = 2.0**30  # likenesses in whole parts of it are summed up exactly, in any order
 
 Indices = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -66,6 +69,84 @@ def together(
     while len(pairs := groups.best_pairs(rule)):
         groups.merge(pairs)
     return groups.first[groups.of]
+
+
+def each_together(
+    vectors: Vectors, sets: Sequence[Indices], apart: Indices, least: float
+) -> Indices:
+    """For each row the first of its piece: what of these sets of rows holds together by average
+    linkage at `least`, each set for itself. A row in none is a piece of its own.
+
+    As `together` by a plain rule, for many small sets at once: those of about the same size are
+    grown side by side. `apart` [m, 2] are rows that are in different pieces.
+    """
+    first = np.arange(len(vectors))
+    sizes = np.array([len(rows) for rows in sets], np.int64)
+    members = np.concatenate([np.zeros(0, np.int64), *sets])
+    of, at = np.full(len(vectors), -1), np.zeros(len(vectors), np.int64)  # its set, where in it
+    of[members] = np.repeat(np.arange(len(sets)), sizes)
+    at[members] = np.arange(len(members)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    apart = apart[(of[apart[:, 0]] == of[apart[:, 1]]) & (of[apart[:, 0]] >= 0)]
+    widths = 1 << np.ceil(np.log2(np.maximum(sizes, 1))).astype(np.int64)
+    for width in np.unique(widths[sizes > 1]).tolist():
+        these = np.nonzero((widths == width) & (sizes > 1))[0]
+        room = width * max(width, vectors.shape[1])
+        for some in np.array_split(these, len(these) * room // SIDE_BY_SIDE + 1):
+            line = np.full(len(sets), -1)
+            line[some] = np.arange(len(some))
+            here = members[line[of[members]] >= 0]
+            rows = np.full((len(some), width), -1)
+            rows[line[of[here]], at[here]] = here
+            barred = (rows < 0)[:, :, None] | (rows < 0)[:, None, :] | np.eye(width, dtype=np.bool_)
+            one, other = apart[line[of[apart[:, 0]]] >= 0].T
+            barred[line[of[one]], at[one], at[other]] = True
+            barred[line[of[one]], at[other], at[one]] = True
+            found = _side_by_side(vectors[rows], barred, least)
+            first[here] = rows[line[of[here]], found[line[of[here]], at[here]]]
+    return first
+
+
+def _side_by_side(vectors: Vectors, barred: Flags, least: float) -> Indices:
+    """For each place [sets, places] the first of its piece; `barred` [sets, places, places] are
+    pairs that are not one.
+    """
+    likeness = (vectors @ vectors.transpose(0, 2, 1)).astype(np.float64)
+    # Exact sums are symmetric, and that of a pair is the greatest of both its rows or of neither.
+    sums = np.rint((likeness + likeness.transpose(0, 2, 1)) * (EXACT / 2)) / EXACT
+    sets, wide = barred.shape[:2]
+    counts, places = np.ones((sets, wide)), np.tile(np.arange(wide), (sets, 1))
+    found, growing = places.copy(), np.arange(sets)
+    while len(growing):
+        average = np.where(barred, -np.inf, sums / (counts[:, :, None] * counts[:, None, :]))
+        best = average.max(axis=2)
+        mutual = (average >= least) & (average == best[:, :, None]) & (average == best[:, None, :])
+        line, kept, gone = _disjoint(*np.nonzero(np.triu(mutual, 1)))
+        sums[line, kept] += sums[line, gone]
+        sums[line, :, kept] += sums[line, :, gone]
+        counts[line, kept] += counts[line, gone]
+        barred[line, kept] |= barred[line, gone]
+        barred[line, :, kept] |= barred[line, :, gone]
+        barred[line, gone] = True
+        barred[line, :, gone] = True
+        became = places[: len(growing)].copy()
+        became[line, gone] = kept
+        found[growing] = np.take_along_axis(became, found[growing], axis=1)
+        grown = np.unique(line)
+        if len(grown) < len(growing):
+            growing, sums, counts = growing[grown], sums[grown], counts[grown]
+            barred = barred[grown]
+    return found
+
+
+def _disjoint(line: Indices, one: Indices, other: Indices) -> tuple[Indices, Indices, Indices]:
+    """Of pairs in lines that are equally good and share a place, the first."""
+    taken: set[tuple[int, int]] = set()
+    chosen = []
+    for number, (i, a, b) in enumerate(zip(*(x.tolist() for x in (line, one, other)), strict=True)):
+        if (i, a) not in taken and (i, b) not in taken:
+            taken |= {(i, a), (i, b)}
+            chosen.append(number)
+    return line[chosen], one[chosen], other[chosen]
 
 
 class _Groups:

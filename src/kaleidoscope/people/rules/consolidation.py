@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 
 from kaleidoscope.people.rules.ages import too_early_all
 from kaleidoscope.people.rules.chains import Dated, chained
-from kaleidoscope.people.rules.clustering import Flags, Indices, Numbers, Rule, together
+from kaleidoscope.people.rules.clustering import (
+    Flags,
+    Indices,
+    Numbers,
+    Rule,
+    each_together,
+    together,
+)
 from kaleidoscope.people.rules.matching import Limits, Vectors
 
 NOBODY = 0  # the person of an open face
@@ -402,10 +409,11 @@ def _pieces(faces: Faces, pinned: Flags, foes: Indices, join: float, original: I
     """
     piece = np.arange(len(faces.ids))
     counted = original == piece
+    foes = foes[faces.persons[foes[:, 0]] == faces.persons[foes[:, 1]]]
     foe_of: dict[int, list[int]] = defaultdict(list)
     for a, b in foes.tolist():
-        if faces.persons[a] == faces.persons[b]:
-            foe_of[int(faces.persons[a])] += [a, b]
+        foe_of[int(faces.persons[a])] += [a, b]
+    sets = []
     for rows in _runs(faces.persons):
         person = int(faces.persons[rows[0]])
         if person == NOBODY or len(rows) == 1:
@@ -417,7 +425,12 @@ def _pieces(faces: Faces, pinned: Flags, foes: Indices, join: float, original: I
             core = _core(faces.vectors[free], ~np.isin(free, apart), join)
             piece[free[core]] = free[core][0] if core.any() else 0
             free = free[~core]
-        piece[free] = _held_together(faces.vectors, free, apart, join)
+        if len(free) <= LARGEST:
+            sets.append(free)
+        else:
+            piece[free] = _held_together(faces.vectors, free, apart, join)
+    free = np.concatenate([np.zeros(0, np.int64), *sets])
+    piece[free] = each_together(faces.vectors, sets, foes, join)[free]
     return np.unique(piece[original], return_inverse=True)[1].astype(np.int64)
 
 
