@@ -129,7 +129,7 @@ def store(
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET synchronous_commit = off")
         if first == 1:  # what stands by the time of the job need not be built beside filling it
-            connection.execute("DROP INDEX IF EXISTS ix_person_vectors_mean_builtin")
+            connection.execute("DROP INDEX IF EXISTS ix_person_vectors_indexed_builtin")
         persons = [int(i) for i in np.unique(ids)]
         connection.execute(
             "INSERT INTO persons (id) SELECT unnest(%s::bigint[]) ON CONFLICT (id) DO UPDATE"
@@ -174,12 +174,13 @@ def store(
             [first],
         )
         connection.execute(
-            "INSERT INTO person_vectors (person_id, pack, count, sum, mean)"
-            " SELECT f.person_id, 'builtin', count(*), sum(v.embedding), avg(v.embedding)"
+            "INSERT INTO person_vectors (person_id, pack, count, sum, mean, indexed)"
+            " SELECT f.person_id, 'builtin', count(*), sum(v.embedding), avg(v.embedding),"
+            " avg(v.embedding)"
             " FROM faces f JOIN face_vectors v ON v.face_id = f.id"
             " WHERE f.person_id = ANY(%s) GROUP BY 1"
             " ON CONFLICT (person_id, pack) DO UPDATE SET count = excluded.count,"
-            " sum = excluded.sum, mean = excluded.mean",
+            " sum = excluded.sum, mean = excluded.mean, indexed = excluded.indexed",
             [persons],
         )
         connection.execute(

@@ -231,7 +231,7 @@ class _Groups:
         self.sums, self.counts, self.means = self.sums[alive], self.counts[alive], self.means[alive]
         self.first, self.fresh, self.known = self.first[alive], self.fresh[alive], self.known[alive]
         self.likeness, self.whose = self.likeness[alive], self.whose[alive]
-        self.apart = np.unique(np.sort(row[self.apart], axis=1), axis=0)
+        self.apart = distinct(row[self.apart])
 
     def _look(self, rows: Indices) -> None:
         """Find the nearest of these rows."""
@@ -263,13 +263,20 @@ class _Groups:
         return np.array(chosen, np.int64).reshape(-1, 2)
 
 
+def distinct(pairs: Indices) -> Indices:
+    """Pairs of rows [m, 2], the lesser first, each once and in order."""
+    n = int(pairs.max(initial=0)) + 1
+    keys = np.unique(pairs.min(axis=1, initial=n) * n + pairs.max(axis=1, initial=0))
+    return np.stack([keys // n, keys % n], axis=1)
+
+
 def _top(likeness: Vectors, floor: float) -> tuple[Indices, Vectors]:
     """The columns [rows, WIDTH] of the greatest values above the floor, and those; -1: no more."""
     rows, n = likeness.shape
     near = np.full((rows, WIDTH), -1, np.int64)
     value = np.full((rows, WIDTH), floor, np.float32)
     if n > SPARSE:
-        row, column = np.nonzero(likeness > floor)
+        row, column = np.divmod(np.flatnonzero(likeness > floor), n)
         if len(row) <= rows * n // 16:
             found = likeness[row, column]
             order = np.lexsort((-found, row))

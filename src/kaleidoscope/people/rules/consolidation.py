@@ -24,6 +24,7 @@ from kaleidoscope.people.rules.clustering import (
     Indices,
     Numbers,
     Rule,
+    distinct,
     each_together,
     together,
 )
@@ -276,7 +277,7 @@ class _Atoms:
         np.add.at(sums, row, self.sums)
         fresh = np.zeros(len(first), np.bool_)
         np.logical_or.at(fresh, row, self.fresh)
-        apart = np.unique(np.sort(row[self.apart], axis=1), axis=0)
+        apart = distinct(row[self.apart])
         means = (sums / counts[:, None]).astype(np.float32)
         whose = np.zeros(len(first), np.int64)
         np.maximum.at(whose, row, self.whose)
@@ -318,7 +319,7 @@ class _Atoms:
             both = np.meshgrid(np.unique(self.of[rows]), theirs)
             pairs.append(np.stack(both, axis=-1).reshape(-1, 2))
         apart = np.concatenate(pairs)
-        return np.unique(np.sort(apart[apart[:, 0] != apart[:, 1]], axis=1), axis=0)
+        return distinct(apart[apart[:, 0] != apart[:, 1]])
 
     def _whose(self, said: Said) -> Indices:
         """For each atom a number of the name it has, or of the person confirmed in it; 0: none."""
