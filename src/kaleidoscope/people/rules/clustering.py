@@ -17,7 +17,7 @@ from kaleidoscope.people.rules.matching import Vectors
 
 RIVALS = 2  # the next most similar groups, whose average tells how crowded a place is
 WIDTH = 8  # nearest groups that are kept in mind of each
-BLOCK_BYTES = 64 << 20  # of similarities computed at once
+BLOCK_BYTES = 1 << 21  # of similarities computed at once
 SPARSE = 4096  # groups from which on most are too unlike to be sorted
 SIDE_BY_SIDE = 1 << 20  # numbers of small sets that are looked at at once
 EXACT = 2.0**30  # likenesses in whole parts of it are summed up exactly, in any order
