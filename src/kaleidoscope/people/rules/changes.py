@@ -7,7 +7,7 @@ the difference and keeps both sides in the ledger, so that undoing is the same c
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kaleidoscope.kernel.errors import Conflict, Invalid

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from kaleidoscope.people.rules.matching import Vectors
 
 RIVALS = 2  # the next most similar groups, whose average tells how crowded a place is
-WIDTH = 8  # nearest groups that are kept in mind of each
+WIDTH = 8  # nearest groups of each that are looked at
+KEPT = 2 * WIDTH  # ... and that are kept in mind, so that some can become one with others
 BLOCK_BYTES = 1 << 21  # of similarities computed at once
 SPARSE = 4096  # groups from which on most are too unlike to be sorted
 SIDE_BY_SIDE = 1 << 20  # numbers of small sets that are looked at at once
@@ -170,16 +171,17 @@ class _Groups:
         self.fresh, self.whose = fresh.copy(), whose.copy()
         self.floor = floor
         self.apart = np.sort(apart.reshape(-1, 2).astype(np.int64), axis=1)
-        self.near = np.full((n, WIDTH), -1, np.int64)  # rows, the most similar first
-        self.likeness = np.full((n, WIDTH), floor, np.float32)
-        self.known = np.zeros(n, np.bool_)  # whether those two hold
+        self.near = np.full((n, KEPT), -1, np.int64)  # rows, the most similar first
+        self.likeness = np.full((n, KEPT), floor, np.float32)
+        self.bound = np.full(n, floor, np.float32)  # nobody else is more similar
+        self.known = np.zeros(n, np.bool_)  # whether those three hold
 
     def best_pairs(self, rule: Rule) -> Indices:
         """The pairs [m, 2] that each pass and are each other's best; each row in one at most."""
         n = len(self.counts)
         self._look(np.nonzero(self.fresh & ~self.known)[0])
         rows = np.nonzero(self.fresh)[0]
-        one, place = np.nonzero(self.near[rows] >= 0)
+        one, place = np.nonzero(self.near[rows, :WIDTH] >= 0)
         one = rows[one]
         other, value = self.near[one, place], self.likeness[one, place].astype(np.float64)
         keys, at = np.unique(np.minimum(one, other) * n + np.maximum(one, other), return_index=True)
@@ -212,6 +214,9 @@ class _Groups:
     def merge(self, pairs: Indices) -> None:
         """Make the second of each pair part of the first."""
         kept, gone = pairs[:, 0], pairs[:, 1]
+        parts = np.concatenate([self.near[kept], self.near[gone]], axis=1)
+        bound = np.maximum(self.bound[kept], self.bound[gone])
+        known = self.known[kept] & self.known[gone]
         self.sums[kept] += self.sums[gone]
         self.counts[kept] += self.counts[gone]
         self.means[kept] = (self.sums[kept] / self.counts[kept][:, None]).astype(np.float32)
@@ -220,9 +225,8 @@ class _Groups:
         self.whose[kept] = np.maximum(self.whose[kept], self.whose[gone])
         changed = np.zeros(len(self.counts) + 1, np.bool_)  # the last one stands for "nobody", -1
         changed[kept] = changed[gone] = True
-        # A group that has grown is no nearer to anybody than the nearer of its parts was: who had
-        # neither part in mind need not look again.
-        self.known &= ~changed[:-1] & ~changed[self.near].any(axis=1)
+        self.known &= ~changed[:-1]
+        behind = self.known & changed[self.near].any(axis=1)
         alive = np.ones(len(self.counts), np.bool_)
         alive[gone] = False
         row = np.append(np.cumsum(alive) - 1, -1)
@@ -231,7 +235,43 @@ class _Groups:
         self.sums, self.counts, self.means = self.sums[alive], self.counts[alive], self.means[alive]
         self.first, self.fresh, self.known = self.first[alive], self.fresh[alive], self.known[alive]
         self.likeness, self.whose = self.likeness[alive], self.whose[alive]
+        self.bound, behind = self.bound[alive], np.nonzero(behind[alive])[0]
         self.apart = distinct(row[self.apart])
+        # A group that has grown is no nearer to anybody than the nearer of its parts was: it is
+        # near those whom a part had in mind, and only who had a part in mind can be near it.
+        grown, known_parts = row[kept][known], row[parts[known]]
+        self._bear_in_mind(grown, known_parts, np.full(known_parts.shape, np.nan), bound[known])
+        has_grown = np.zeros(len(self.counts) + 1, np.bool_)
+        has_grown[row[kept]] = True
+        near = self.near[behind]
+        likeness = np.where(has_grown[near], np.nan, self.likeness[behind])
+        self._bear_in_mind(behind, near, likeness, self.bound[behind])
+
+    def _bear_in_mind(
+        self, rows: Indices, near: Indices, likeness: Vectors | Numbers, bound: Vectors
+    ) -> None:
+        """Keep of these groups the nearest, if they are enough: else the rows must look again.
+
+        A likeness that is not a number is not known; nobody else is nearer than `bound`.
+        """
+        line, place = np.nonzero(np.isnan(likeness) & (near >= 0))
+        alike = np.einsum("ij,ij->i", self.means[rows[line]], self.means[near[line, place]])
+        likeness[line, place] = alike
+        order = np.argsort(near, axis=1, kind="stable")
+        ordered = np.take_along_axis(near, order, axis=1)
+        again = np.zeros(near.shape, np.bool_)
+        np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+        out = again | (near < 0) | (near == rows[:, None])
+        out |= ~((likeness > self.floor) & (likeness >= bound[:, None]))
+        likeness = np.where(out, self.floor, likeness).astype(np.float32)
+        order = np.argsort(-likeness, axis=1, kind="stable")
+        likeness = np.take_along_axis(likeness, order, axis=1)
+        near = np.take_along_axis(np.where(out, -1, near), order, axis=1)
+        if near.shape[1] > KEPT:
+            bound = np.maximum(bound, likeness[:, KEPT])
+        self.near[rows], self.likeness[rows] = near[:, :KEPT], likeness[:, :KEPT]
+        self.bound[rows] = bound
+        self.known[rows] = (near[:, WIDTH - 1] >= 0) | (bound <= np.float32(self.floor))
 
     def _look(self, rows: Indices) -> None:
         """Find the nearest of these rows."""
@@ -243,6 +283,7 @@ class _Groups:
             likeness[np.arange(len(block)), block] = -np.inf
             near, value = _top(likeness, self.floor)
             self.near[block], self.likeness[block] = near, value
+            self.bound[block] = value[:, -1]
         self.known[rows] = True
 
     def _rivals(self, rows: Indices, value: Numbers) -> Numbers:
@@ -271,10 +312,10 @@ def distinct(pairs: Indices) -> Indices:
 
 
 def _top(likeness: Vectors, floor: float) -> tuple[Indices, Vectors]:
-    """The columns [rows, WIDTH] of the greatest values above the floor, and those; -1: no more."""
+    """The columns [rows, KEPT] of the greatest values above the floor, and those; -1: no more."""
     rows, n = likeness.shape
-    near = np.full((rows, WIDTH), -1, np.int64)
-    value = np.full((rows, WIDTH), floor, np.float32)
+    near = np.full((rows, KEPT), -1, np.int64)
+    value = np.full((rows, KEPT), floor, np.float32)
     if n > SPARSE:
         row, column = np.divmod(np.flatnonzero(likeness > floor), n)
         if len(row) <= rows * n // 16:
@@ -282,11 +323,11 @@ def _top(likeness: Vectors, floor: float) -> tuple[Indices, Vectors]:
             order = np.lexsort((-found, row))
             row, column, found = row[order], column[order], found[order]
             rank = np.arange(len(row)) - np.searchsorted(row, row)
-            first = rank < WIDTH
+            first = rank < KEPT
             near[row[first], rank[first]] = column[first]
             value[row[first], rank[first]] = found[first]
             return near, value
-    width = min(WIDTH, n)
+    width = min(KEPT, n)
     part = np.argpartition(-likeness, width - 1, axis=1)[:, :width]
     found = np.take_along_axis(likeness, part, axis=1)
     order = np.argsort(-found, axis=1, kind="stable")
