@@ -36,6 +36,19 @@ async def test_the_index_finds_what_exact_search_finds(album: Album) -> None:
         assert one == pytest.approx(other, abs=1e-5)
 
 
+async def test_the_index_follows_a_mean_once_it_has_moved(album: Album) -> None:
+    for view in range(20):
+        await album.shoot(1, view=view)
+    await album.check()
+    assert await album.value("SELECT count(*) FROM person_vectors") == 1
+    assert await album.value("SELECT mean <-> indexed FROM person_vectors") > 0
+    asked = np.array([face(1, view=77)])
+    async with album.db.transaction() as session:
+        exact = await search.near_exact(session, "builtin", asked, 0.5)
+        indexed = await search.near_indexed(session, "builtin", asked, 0.5, 5, 100)
+    assert exact == [pytest.approx(indexed[0], abs=1e-6)]
+
+
 async def test_a_library_beyond_exact_search_is_matched_the_same(
     album: Album, monkeypatch: pytest.MonkeyPatch
 ) -> None:

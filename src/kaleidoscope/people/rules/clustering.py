@@ -235,7 +235,7 @@ class _Groups:
         self.sums, self.counts, self.means = self.sums[alive], self.counts[alive], self.means[alive]
         self.first, self.fresh, self.known = self.first[alive], self.fresh[alive], self.known[alive]
         self.likeness, self.whose = self.likeness[alive], self.whose[alive]
-        self.bound, behind = self.bound[alive], np.nonzero(behind[alive])[0]
+        self.bound, late = self.bound[alive], np.nonzero(behind[alive])[0]
         self.apart = distinct(row[self.apart])
         # A group that has grown is no nearer to anybody than the nearer of its parts was: it is
         # near those whom a part had in mind, and only who had a part in mind can be near it.
@@ -243,9 +243,9 @@ class _Groups:
         self._bear_in_mind(grown, known_parts, np.full(known_parts.shape, np.nan), bound[known])
         has_grown = np.zeros(len(self.counts) + 1, np.bool_)
         has_grown[row[kept]] = True
-        near = self.near[behind]
-        likeness = np.where(has_grown[near], np.nan, self.likeness[behind])
-        self._bear_in_mind(behind, near, likeness, self.bound[behind])
+        near = self.near[late]
+        likeness = np.where(has_grown[near], np.nan, self.likeness[late])
+        self._bear_in_mind(late, near, likeness, self.bound[late])
 
     def _bear_in_mind(
         self, rows: Indices, near: Indices, likeness: Vectors | Numbers, bound: Vectors
