@@ -255,8 +255,7 @@ class _Groups:
         A likeness that is not a number is not known; nobody else is nearer than `bound`.
         """
         line, place = np.nonzero(np.isnan(likeness) & (near >= 0))
-        alike = np.einsum("ij,ij->i", self.means[rows[line]], self.means[near[line, place]])
-        likeness[line, place] = alike
+        likeness[line, place] = pairwise(self.means, rows[line], near[line, place])
         order = np.argsort(near, axis=1, kind="stable")
         ordered = np.take_along_axis(near, order, axis=1)
         again = np.zeros(near.shape, np.bool_)
@@ -302,6 +301,14 @@ class _Groups:
                 taken |= {one, other}
                 chosen.append((one, other))
         return np.array(chosen, np.int64).reshape(-1, 2)
+
+
+def pairwise(vectors: Vectors, one: Indices, other: Indices) -> Vectors:
+    """How similar the vectors of some rows are to those of others, pair by pair."""
+    step = max(1, BLOCK_BYTES // (4 * vectors.shape[1]))
+    blocks = [slice(start, start + step) for start in range(0, len(one), step)]
+    found = [np.einsum("ij,ij->i", vectors[one[b]], vectors[other[b]]) for b in blocks]
+    return np.concatenate([np.zeros(0, np.float32), *found])
 
 
 def distinct(pairs: Indices) -> Indices:

@@ -16,6 +16,7 @@ from itertools import combinations
 
 import numpy as np
 
+from kaleidoscope.kernel.batches import batched
 from kaleidoscope.people.rules.ages import too_early_all
 from kaleidoscope.people.rules.chains import Dated, chained
 from kaleidoscope.people.rules.clustering import (
@@ -25,12 +26,14 @@ from kaleidoscope.people.rules.clustering import (
     Rule,
     distinct,
     each_together,
+    pairwise,
     together,
 )
 from kaleidoscope.people.rules.matching import Limits, Vectors
 
 NOBODY = 0  # the person of an open face
 CROWD = 64  # faces of a person from which on those near the average are one piece unseen
+AT_ONCE = 10_000  # faces whose similarities are computed at once
 LARGEST = 500  # faces that are compared with each other at once
 
 
@@ -354,7 +357,7 @@ def _in_one_photo(faces: Faces, same: float) -> Indices:
         if not len(both):
             break
         one, other = order[both], order[both + apart]
-        alike = np.einsum("ij,ij->i", faces.vectors[one], faces.vectors[other]) >= same
+        alike = pairwise(faces.vectors, one, other) >= same
         pairs.append(np.stack([one, other], axis=1)[~alike])
     return np.concatenate(pairs)
 
@@ -613,18 +616,20 @@ class _Identities:
 
     def _similarities(self, rows: Sequence[int]) -> Mapping[int, float | None]:
         """The average similarity of these faces to the other faces of their groups."""
-        atoms, faces = self.atoms, np.array(rows, np.int64)
-        groups, own = self.groups[atoms.of[faces]], atoms.counted[faces]
-        totals = np.zeros_like(atoms.sums)
+        atoms = self.atoms
+        totals, counts = np.zeros_like(atoms.sums), np.bincount(self.groups, atoms.counts)
         np.add.at(totals, self.groups, atoms.sums)
-        others = np.bincount(self.groups, atoms.counts)[groups] - own
-        vectors = atoms.faces.vectors[faces].astype(np.float64)
-        alike = np.einsum("ij,ij->i", totals[groups] - own[:, None] * vectors, vectors)
-        average = alike / np.maximum(others, 1)
-        return {
-            row: value if count else None
-            for row, value, count in zip(rows, average.tolist(), others.tolist(), strict=True)
-        }
+        found: dict[int, float | None] = {}
+        for some in batched(rows, AT_ONCE):
+            faces = np.array(some, np.int64)
+            groups, own = self.groups[atoms.of[faces]], atoms.counted[faces]
+            others = counts[groups] - own
+            vectors = atoms.faces.vectors[faces].astype(np.float64)
+            alike = np.einsum("ij,ij->i", totals[groups] - own[:, None] * vectors, vectors)
+            average = (alike / np.maximum(others, 1)).tolist()
+            for row, value, count in zip(some, average, others.tolist(), strict=True):
+                found[row] = value if count else None
+        return found
 
     @cached_property
     def sizes(self) -> Mapping[int, int]:
