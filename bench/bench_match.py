@@ -149,7 +149,8 @@ def store(url: str, means: Array) -> None:
         connection.execute(f"DROP INDEX IF EXISTS {search.index_name('builtin')}")
         connection.execute("INSERT INTO persons (id) SELECT generate_series(1, %s)", [len(means)])
         copying = (
-            "COPY person_vectors (person_id, pack, count, sum, mean) FROM STDIN (FORMAT BINARY)"
+            "COPY person_vectors (person_id, pack, count, sum, mean, indexed)"
+            " FROM STDIN (FORMAT BINARY)"
         )
         with connection.cursor() as cursor, cursor.copy(copying) as copy:
             copy.write(b"PGCOPY\n\xff\r\n\0" + bytes(8))
@@ -162,8 +163,8 @@ def store(url: str, means: Array) -> None:
 
 def fields(number: int, vector: bytes) -> list[bytes]:
     """A row of PostgreSQL's binary COPY, each value behind its length."""
-    values = [number.to_bytes(8), b"builtin", (1).to_bytes(4), vector, vector]
-    return [(5).to_bytes(2), *(part for v in values for part in (len(v).to_bytes(4), v))]
+    values = [number.to_bytes(8), b"builtin", (1).to_bytes(4), vector, vector, vector]
+    return [(6).to_bytes(2), *(part for v in values for part in (len(v).to_bytes(4), v))]
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ class Album:
             " FROM made m FULL JOIN person_vectors p USING (person_id, pack)"
             " WHERE m.n IS DISTINCT FROM p.count OR (m.s <-> p.sum) > 1e-3"
             "   OR (p.mean <-> (m.s * array_fill((1.0 / m.n)::real,"
-            "       ARRAY[vector_dims(m.s)])::vector)) > 1e-4"
+            "       ARRAY[vector_dims(m.s)])::vector)) > 1e-4 OR (p.mean <-> p.indexed) > .031"
         )
         assert not wrong_vectors
         wrong_persons = await self.rows(

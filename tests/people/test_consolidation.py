@@ -14,7 +14,8 @@ from kaleidoscope.kernel.settings import load
 from kaleidoscope.ml.catalog import BUILTIN
 from kaleidoscope.people import jobs, service
 from kaleidoscope.people.queries import persons
-from kaleidoscope.people.rules.clustering import Rule, together
+from kaleidoscope.people.rules import clustering
+from kaleidoscope.people.rules.clustering import Rule, each_together, together
 from kaleidoscope.people.rules.consolidation import Faces, Regrouping, Said, Whole, regroup
 from kaleidoscope.people.rules.matching import Limits
 from kaleidoscope.people.service import Consolidated, healing
@@ -366,6 +367,69 @@ def test_foes_stay_foes_of_what_they_become_part_of() -> None:
     assert len(set(groups(means, 0.9, apart=[(0, 2)]))) == 2
     assert len(set(groups(means, 0.9, whose=np.array([1, 0, 2])))) == 2
     assert len(set(groups(means, 0.9, whose=np.array([1, 0, 1])))) == 1
+
+
+def crowd(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Faces of some people, more or less alike; a few are there twice."""
+    centres = rng.normal(size=(max(1, count // 5), 16))
+    faces = centres[rng.integers(0, len(centres), count)] + 0.55 * rng.normal(size=(count, 16))
+    faces[rng.integers(0, count, min(count // 8, 3))] = faces[0]
+    found: np.ndarray = faces / np.linalg.norm(faces, axis=1, keepdims=True)
+    return found.astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_small_sets_side_by_side_become_what_each_alone_does(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clustering, "KEPT", 200)  # alone, everybody is looked at, however many foes
+    monkeypatch.setattr(clustering, "WIDTH", 100)
+    monkeypatch.setattr(clustering, "SIDE_BY_SIDE", 5000)
+    rng = np.random.default_rng(seed)
+    sizes = [1, 0, 2, 2, 3, 5, 8, 9, 16, 17, 40, 70, 100]
+    faces = np.concatenate([crowd(rng, n) for n in sizes if n] + [crowd(rng, 20)])
+    order, ends = rng.permutation(len(faces)), np.cumsum(sizes)
+    sets = [np.sort(rows) for rows in np.split(order[: ends[-1]], ends[:-1])]
+    apart = rng.integers(0, len(faces), (600, 2))
+    apart = apart[apart[:, 0] != apart[:, 1]]
+    first = each_together(faces, sets, apart, 0.6)
+    grown = 0
+    for rows in sets:
+        within = np.searchsorted(rows, apart[np.isin(apart, rows).all(axis=1)])
+        alone = together(faces[rows], np.ones(len(rows)), within, Rule(0.6, 0.6))
+        assert np.array_equal(first[rows], rows[alone])
+        grown += len(rows) - len(np.unique(alone))
+    assert grown > 20
+    rest = np.setdiff1d(np.arange(len(faces)), order[: ends[-1]])
+    assert np.array_equal(first[rest], rest)
+
+
+@pytest.mark.parametrize("rule", [Rule(0.5, 0.5), Rule(0.5, 0.3, rival=0.6, caution=0.03)])
+@pytest.mark.parametrize("sparse", [0, 4096])
+def test_who_has_grown_is_near_those_whom_looking_again_would_find(
+    rule: Rule, sparse: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clustering, "SPARSE", sparse)
+    rng = np.random.default_rng(sparse)
+    faces, apart = crowd(rng, 700), rng.integers(0, 700, (3000, 2))
+    apart, fresh = apart[apart[:, 0] != apart[:, 1]], rng.random(700) < 0.5
+    looked: list[int] = []
+    look = clustering._Groups._look
+
+    def counted(self: clustering._Groups, rows: np.ndarray) -> None:
+        looked.append(len(rows))
+        look(self, rows)
+
+    def forget(self: clustering._Groups, rows: np.ndarray, *_: np.ndarray) -> None:
+        self.known[rows] = False
+
+    monkeypatch.setattr(clustering._Groups, "_look", counted)
+    found = together(faces, np.ones(700), apart, rule, fresh=fresh)
+    few = sum(looked)
+    monkeypatch.setattr(clustering._Groups, "_bear_in_mind", forget)
+    assert np.array_equal(found, together(faces, np.ones(700), apart, rule, fresh=fresh))
+    assert few < (sum(looked) - few) * 0.9
+    assert len(np.unique(found)) < 600
 
 
 def regrouped(persons: list[int], vectors: list[np.ndarray], **more: Any) -> list[Regrouping]:

@@ -25,15 +25,28 @@ async def test_the_index_finds_what_exact_search_finds(album: Album) -> None:
         plan = await session.execute(
             text(
                 "EXPLAIN SELECT person_id FROM person_vectors WHERE pack = 'builtin' AND count > 0"
-                " ORDER BY mean::vector(128) <#> (SELECT mean::vector(128) FROM person_vectors"
+                " ORDER BY indexed::vector(128) <#> (SELECT mean::vector(128) FROM person_vectors"
                 " LIMIT 1) LIMIT 5"
             )
         )
-        assert "ix_person_vectors_mean_builtin" in str(plan.all())
+        assert "ix_person_vectors_indexed_builtin" in str(plan.all())
     assert [f.keys() for f in exact] == [f.keys() for f in indexed]
     assert all(len(f) == 1 for f in exact)
     for one, other in zip(exact, indexed, strict=True):
         assert one == pytest.approx(other, abs=1e-5)
+
+
+async def test_the_index_follows_a_mean_once_it_has_moved(album: Album) -> None:
+    for view in range(20):
+        await album.shoot(1, view=view)
+    await album.check()
+    assert await album.value("SELECT count(*) FROM person_vectors") == 1
+    assert await album.value("SELECT mean <-> indexed FROM person_vectors") > 0
+    asked = np.array([face(1, view=77)])
+    async with album.db.transaction() as session:
+        exact = await search.near_exact(session, "builtin", asked, 0.5)
+        indexed = await search.near_indexed(session, "builtin", asked, 0.5, 5, 100)
+    assert exact == [pytest.approx(indexed[0], abs=1e-6)]
 
 
 async def test_a_library_beyond_exact_search_is_matched_the_same(

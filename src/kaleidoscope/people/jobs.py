@@ -200,10 +200,14 @@ async def consolidate(
         await migrating.refuse_half_way(session, pack)
         round_ = await healing.look(session, pack, everybody=everybody, thorough=thorough)
         wants_index = await healing.wants_index(session, pack)
-    if wants_index and not dry_run:
+    done = None if round_ is None else await _heal(db, pack, round_, dry_run=dry_run)
+    if wants_index and not dry_run:  # last: else every person settled is entered into it one by one
         await build_index(db, pack)
-    if round_ is None:
-        return None
+    return done
+
+
+async def _heal(db: Database, pack: Pack, round_: healing.Round, *, dry_run: bool) -> Consolidated:
+    """Think about what a round looks at, and settle it."""
     regroupings = await asyncio.to_thread(healing.plan, round_)
     if dry_run:
         return healing.foreseen(round_, regroupings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row
@@ -121,50 +122,72 @@ def _noes(noes: Collection[tuple[int, int]]) -> dict[str, list[int]]:
     return {"faces": [f for f, _ in noes], "persons": [p for _, p in noes]}
 
 
-async def add_event(
+@dataclass(frozen=True)
+class Entry:
+    """What an event tells of its change: who and what it touched, and both its sides."""
+
+    person_ids: Collection[int]
+    face_ids: Collection[int]
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+
+
+async def add_events(
     session: AsyncSession,
     kind: str,
     made_by: str,
-    person_ids: Collection[int],
-    face_ids: Collection[int],
-    before: Mapping[str, Any],
-    after: Mapping[str, Any],
+    entries: Sequence[Entry],
     undoes: int | None = None,
     round_number: int | None = None,
-) -> int:
-    """Write a change into the ledger; its number."""
-    event_id: int = (
-        await session.execute(
-            sql(
-                "INSERT INTO identity_events (kind, made_by, person_ids, face_ids, before, after,"
-                "   undoes, round) VALUES (:kind, :made_by, :persons, :faces,"
-                "   CAST(:before AS jsonb), CAST(:after AS jsonb), :undoes, :round) RETURNING id"
+    *,
+    in_round: bool = False,
+) -> list[int]:
+    """Write changes into the ledger; their numbers, in order. A round without a number begins
+    with the first of them and is called by it.
+    """
+    if not entries:
+        return []
+    numbers = await session.execute(
+        sql(
+            "SELECT nextval(pg_get_serial_sequence('identity_events', 'id'))"
+            " FROM generate_series(1, :count)"
+        ),
+        {"count": len(entries)},
+    )
+    ids = sorted(numbers.scalars())
+    await session.execute(
+        sql(
+            "INSERT INTO identity_events (id, kind, made_by, person_ids, face_ids, before, after,"
+            "   undoes, round)"
+            " SELECT id, :kind, :made_by, person_ids, face_ids, before, after, :undoes, :round"
+            " FROM jsonb_to_recordset(CAST(:entries AS jsonb)) AS u (id bigint,"
+            "   person_ids bigint[], face_ids bigint[], before jsonb, after jsonb) ORDER BY id"
+        ),
+        {
+            "kind": kind,
+            "made_by": made_by,
+            "undoes": undoes,
+            "round": ids[0] if in_round and round_number is None else round_number,
+            "entries": json.dumps(
+                [
+                    {
+                        "id": number,
+                        "person_ids": sorted(entry.person_ids),
+                        "face_ids": sorted(entry.face_ids),
+                        "before": entry.before,
+                        "after": entry.after,
+                    }
+                    for number, entry in zip(ids, entries, strict=True)
+                ]
             ),
-            {
-                "kind": kind,
-                "made_by": made_by,
-                "persons": sorted(person_ids),
-                "faces": sorted(face_ids),
-                "before": json.dumps(before),
-                "after": json.dumps(after),
-                "undoes": undoes,
-                "round": round_number,
-            },
-        )
-    ).scalar_one()
+        },
+    )
     if undoes is not None:
         await session.execute(
             sql("UPDATE identity_events SET undone_by = :by WHERE id = :id"),
-            {"by": event_id, "id": undoes},
+            {"by": ids[0], "id": undoes},
         )
-    return event_id
-
-
-async def open_round(session: AsyncSession, event_id: int) -> None:
-    """The event is the first of a round of consolidation."""
-    await session.execute(
-        sql("UPDATE identity_events SET round = id WHERE id = :id"), {"id": event_id}
-    )
+    return ids
 
 
 async def events_of_round(session: AsyncSession, number: int) -> list[int]:

@@ -88,7 +88,10 @@ async def near_exact(
 async def near_indexed(
     session: AsyncSession, pack: str, vectors: Vectors, least: float, best: int, effort: int
 ) -> list[dict[int, float]]:
-    """Per vector, the `best` most similar persons by the pack's index, if similar enough."""
+    """Per vector, the `best` most similar persons by the pack's index, if similar enough.
+
+    The index may lag a little behind the means, by which the similarity is told.
+    """
     kind = f"vector({int(vectors.shape[1])})"
     await session.execute(
         sql("SELECT set_config('hnsw.ef_search', :effort, true)"), {"effort": str(effort)}
@@ -97,13 +100,12 @@ async def near_indexed(
         sql(
             f"WITH q AS MATERIALIZED (SELECT i, v::{kind} AS v"
             "   FROM unnest(CAST(:vectors AS text[])) WITH ORDINALITY AS u (v, i))"
-            " SELECT q.i - 1 AS i, n.person_id, -n.distance AS similarity"
-            " FROM q CROSS JOIN LATERAL ("
-            f"  SELECT p.person_id, p.mean::{kind} <#> q.v AS distance FROM person_vectors p"
+            " SELECT q.i - 1 AS i, n.person_id, -(n.mean <#> q.v) AS similarity"
+            " FROM q CROSS JOIN LATERAL (SELECT p.person_id, p.mean FROM person_vectors p"
             # The name stands in the statement: a partial index is chosen by a constant alone.
             f"  WHERE p.pack = {_literal(pack)} AND p.count > 0"
-            f"  ORDER BY p.mean::{kind} <#> q.v LIMIT :best) n"
-            " WHERE n.distance <= :least"
+            f"  ORDER BY p.indexed::{kind} <#> q.v LIMIT :best) n"
+            " WHERE (n.mean <#> q.v) <= :least"
         ),
         {"vectors": [to_sql(v) for v in vectors], "least": -least, "best": best},
     )
@@ -122,7 +124,7 @@ async def near_faces(
             " SELECT q.i - 1 AS i, n.person_id, max(-(e.embedding <#> q.v)) AS similarity"
             " FROM q CROSS JOIN LATERAL (SELECT p.person_id FROM person_vectors p"
             f"  WHERE p.pack = {_literal(pack)} AND p.count > 0"
-            f"  ORDER BY p.mean::{kind} <#> q.v LIMIT :best) n"
+            f"  ORDER BY p.indexed::{kind} <#> q.v LIMIT :best) n"
             " JOIN faces f ON f.person_id = n.person_id"
             " JOIN face_vectors e ON e.face_id = f.id AND e.pack = :pack"
             " GROUP BY 1, 2 HAVING min(e.embedding <#> q.v) <= :least"
@@ -181,7 +183,7 @@ def _literal(name: str) -> str:
 
 def index_name(pack: str) -> str:
     """The name of a pack's search index."""
-    return f"ix_person_vectors_mean_{pack}"[:63]
+    return f"ix_person_vectors_indexed_{pack}"[:63]
 
 
 async def has_index(session: AsyncSession, pack: str) -> bool:
@@ -222,9 +224,9 @@ async def build_index(connection: AsyncConnection, pack: str, dimension: int) ->
     await connection.execute(
         sql(
             f"CREATE INDEX CONCURRENTLY {name} ON person_vectors"
-            f" USING hnsw ((mean::vector({int(dimension)})) vector_ip_ops)"
+            f" USING hnsw ((indexed::vector({int(dimension)})) vector_ip_ops)"
             " WITH (m = 24, ef_construction = 128)"
-            f" WHERE pack = {_literal(pack)} AND count > 0"
+            f" WHERE pack = {_literal(pack)}"
         )
     )
     await connection.execute(sql("RESET maintenance_work_mem"))
@@ -260,19 +262,23 @@ async def read_faces(
     `settled` the faces that came later than `since`, without copies of what they had before.
     """
     open_too = "f.status = 'open' OR " if with_open else ""
+    vectors = (
+        "JOIN LATERAL (SELECT embedding FROM face_vectors e WHERE e.face_id = f.id"
+        " AND e.pack = %s AND vector_dims(e.embedding) = %s{}) e ON true"
+        # The vectors of some are looked up one by one: how few they are cannot be foreseen.
+    ).format("" if person_ids is None else " OFFSET 0")
     rows = await _copied(
         session,
         FACE,
         dimension,
         "SELECT f.id, coalesce(f.person_id, 0), f.photo_id,"
         " (1000 * coalesce(f.quality, 1))::bigint, (f.confirmed_by = 'person')::int::bigint,"
-        " coalesce(f.copy_of, 0), e.embedding"
-        " FROM faces f JOIN face_vectors e ON e.face_id = f.id AND e.pack = %s"
-        " LEFT JOIN faces o ON o.id = f.copy_of AND o.person_id = f.person_id"
-        f" WHERE ({open_too}%s::bigint[] IS NULL OR f.person_id = ANY(%s)"
-        "   OR f.person_id = ANY(%s) AND coalesce(o.created_at, f.created_at) >= %s)"
-        " AND vector_dims(e.embedding) = %s ORDER BY f.id",
-        [pack, person_ids, person_ids, list(settled), since, dimension],
+        f" coalesce(f.copy_of, 0), e.embedding FROM faces f {vectors} WHERE {open_too}"
+        "   %s::bigint[] IS NULL OR f.person_id = ANY(%s::bigint[])"
+        "   OR f.person_id = ANY(%s::bigint[]) AND coalesce((SELECT o.created_at FROM faces o"
+        "     WHERE o.id = f.copy_of AND o.person_id = f.person_id), f.created_at) >= %s"
+        " ORDER BY f.id",
+        [pack, dimension, person_ids, person_ids, list(settled), since],
     )
     ids, persons, photos, qualities, confirmed, copies = (
         rows[name].astype(np.int64) for name in FACE

@@ -7,7 +7,7 @@ the difference and keeps both sides in the ledger, so that undoing is the same c
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kaleidoscope.kernel.errors import Conflict, Invalid
@@ -238,8 +238,8 @@ def _settled(state: State) -> State:
 def to_json(state: State) -> dict[str, Any]:
     """The state as the ledger keeps it."""
     return {
-        "faces": {str(f): asdict(s) for f, s in state.faces.items()},
-        "persons": {str(p): asdict(s) for p, s in state.persons.items()},
+        "faces": {str(f): dict(vars(s)) for f, s in state.faces.items()},
+        "persons": {str(p): dict(vars(s)) for p, s in state.persons.items()},
         "noes": sorted(state.noes),
     }
 

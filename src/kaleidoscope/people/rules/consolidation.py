@@ -15,15 +15,25 @@ from functools import cached_property
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from kaleidoscope.kernel.batches import batched
 from kaleidoscope.people.rules.ages import too_early_all
 from kaleidoscope.people.rules.chains import Dated, chained
-from kaleidoscope.people.rules.clustering import Flags, Indices, Numbers, Rule, together
+from kaleidoscope.people.rules.clustering import (
+    Flags,
+    Indices,
+    Numbers,
+    Rule,
+    distinct,
+    each_together,
+    pairwise,
+    together,
+)
 from kaleidoscope.people.rules.matching import Limits, Vectors
 
 NOBODY = 0  # the person of an open face
 CROWD = 64  # faces of a person from which on those near the average are one piece unseen
+AT_ONCE = 10_000  # faces whose similarities are computed at once
 LARGEST = 500  # faces that are compared with each other at once
 
 
@@ -269,7 +279,7 @@ class _Atoms:
         np.add.at(sums, row, self.sums)
         fresh = np.zeros(len(first), np.bool_)
         np.logical_or.at(fresh, row, self.fresh)
-        apart = np.unique(np.sort(row[self.apart], axis=1), axis=0)
+        apart = distinct(row[self.apart])
         means = (sums / counts[:, None]).astype(np.float32)
         whose = np.zeros(len(first), np.int64)
         np.maximum.at(whose, row, self.whose)
@@ -311,7 +321,7 @@ class _Atoms:
             both = np.meshgrid(np.unique(self.of[rows]), theirs)
             pairs.append(np.stack(both, axis=-1).reshape(-1, 2))
         apart = np.concatenate(pairs)
-        return np.unique(np.sort(apart[apart[:, 0] != apart[:, 1]], axis=1), axis=0)
+        return distinct(apart[apart[:, 0] != apart[:, 1]])
 
     def _whose(self, said: Said) -> Indices:
         """For each atom a number of the name it has, or of the person confirmed in it; 0: none."""
@@ -340,13 +350,16 @@ def _runs(values: Indices) -> list[Indices]:
 
 def _in_one_photo(faces: Faces, same: float) -> Indices:
     """Pairs of faces in one photo that are not nearly identical."""
-    pairs = []
-    for rows in _runs(faces.photos):
-        if len(rows) > 1:
-            alike = faces.vectors[rows] @ faces.vectors[rows].T >= same
-            one, other = np.nonzero(np.triu(~alike, 1))
-            pairs.append(np.stack([rows[one], rows[other]], axis=1))
-    return np.concatenate(pairs) if pairs else np.zeros((0, 2), np.int64)
+    order = np.argsort(faces.photos, kind="stable")
+    photos, pairs = faces.photos[order], [np.zeros((0, 2), np.int64)]
+    for apart in range(1, len(order)):
+        both = np.nonzero(photos[apart:] == photos[:-apart])[0]
+        if not len(both):
+            break
+        one, other = order[both], order[both + apart]
+        alike = pairwise(faces.vectors, one, other) >= same
+        pairs.append(np.stack([one, other], axis=1)[~alike])
+    return np.concatenate(pairs)
 
 
 def _homes(faces: Faces, whole: Whole, pinned: Flags, foes: Indices, join: float) -> Indices:
@@ -402,10 +415,11 @@ def _pieces(faces: Faces, pinned: Flags, foes: Indices, join: float, original: I
     """
     piece = np.arange(len(faces.ids))
     counted = original == piece
+    foes = foes[faces.persons[foes[:, 0]] == faces.persons[foes[:, 1]]]
     foe_of: dict[int, list[int]] = defaultdict(list)
     for a, b in foes.tolist():
-        if faces.persons[a] == faces.persons[b]:
-            foe_of[int(faces.persons[a])] += [a, b]
+        foe_of[int(faces.persons[a])] += [a, b]
+    sets = []
     for rows in _runs(faces.persons):
         person = int(faces.persons[rows[0]])
         if person == NOBODY or len(rows) == 1:
@@ -417,7 +431,12 @@ def _pieces(faces: Faces, pinned: Flags, foes: Indices, join: float, original: I
             core = _core(faces.vectors[free], ~np.isin(free, apart), join)
             piece[free[core]] = free[core][0] if core.any() else 0
             free = free[~core]
-        piece[free] = _held_together(faces.vectors, free, apart, join)
+        if len(free) <= LARGEST:
+            sets.append(free)
+        else:
+            piece[free] = _held_together(faces.vectors, free, apart, join)
+    free = np.concatenate([np.zeros(0, np.int64), *sets])
+    piece[free] = each_together(faces.vectors, sets, foes, join)[free]
     return np.unique(piece[original], return_inverse=True)[1].astype(np.int64)
 
 
@@ -468,11 +487,12 @@ class _Identities:
         self.members: dict[int, list[int]] = defaultdict(list)
         for atom, group in enumerate(groups.tolist()):
             self.members[group].append(atom)
+        persons, counts = atoms.persons.tolist(), atoms.counts.astype(np.int64).tolist()
         self.shares: dict[int, Counter[int]] = {}  # of each group: faces by the person they had
         for group, members in self.members.items():
             share = Counter[int]()
             for atom in members:
-                share[int(atoms.persons[atom])] += int(atoms.counts[atom])
+                share[persons[atom]] += counts[atom]
             self.shares[group] = share
         self.ids = self._ids()
 
@@ -534,6 +554,7 @@ class _Identities:
         split |= set(faces.persons[atoms.astray].tolist()) - merged.keys()
         given = np.array([self.ids.get(group, NOBODY) for group in group_of.tolist()], np.int64)
         moved = np.nonzero(given != faces.persons)[0].tolist()
+        similarities = self._similarities(moved)
         sets = _Sets()
         for row in moved:
             sets.join(("group", int(group_of[row])), ("person", int(faces.persons[row])))
@@ -549,13 +570,19 @@ class _Identities:
         for person in merged:
             merged_of[sets.root(("person", person))].append(person)
         return [
-            self._regrouping(rows_of.get(key, []), group_of, merged, merged_of.get(key, []), split)
+            self._regrouping(
+                {row: similarities[row] for row in rows_of.get(key, [])},
+                group_of,
+                merged,
+                merged_of.get(key, []),
+                split,
+            )
             for key in sorted(rows_of.keys() | merged_of.keys(), key=str)
         ]
 
     def _regrouping(
         self,
-        rows: Sequence[int],
+        rows: Mapping[int, float | None],
         group_of: Indices,
         merged: Mapping[int, int],
         gone: Sequence[int],
@@ -565,10 +592,10 @@ class _Identities:
         given: dict[int, tuple[int | None, float | None]] = {}
         before: dict[int, int] = {}
         founded: dict[int, int] = {}
-        for row in rows:
+        for row, similarity in rows.items():
             face, group = int(faces.ids[row]), int(group_of[row])
             person = self.ids.get(group)
-            given[face] = person, None if person is None else self._similarity(row, group)
+            given[face] = person, None if person is None else similarity
             before[face] = int(faces.persons[row])
             if person is not None and person < NOBODY:
                 founded[person] = self._most_of(group)
@@ -587,23 +614,28 @@ class _Identities:
         persons = [p for p, _ in self.shares[group].most_common() if p != NOBODY]
         return persons[0] if persons else NOBODY
 
-    def _similarity(self, row: int, group: int) -> float | None:
-        """The average similarity of a face to the other faces of its group."""
-        vector, total = self.atoms.faces.vectors[row].astype(np.float64), self.totals[group]
-        members, own = self.members[group], bool(self.atoms.counted[row])
-        others = float(self.atoms.counts[members].sum()) - own
-        return float((total - own * vector) @ vector) / others if others else None
+    def _similarities(self, rows: Sequence[int]) -> Mapping[int, float | None]:
+        """The average similarity of these faces to the other faces of their groups."""
+        atoms = self.atoms
+        totals, counts = np.zeros_like(atoms.sums), np.bincount(self.groups, atoms.counts)
+        np.add.at(totals, self.groups, atoms.sums)
+        found: dict[int, float | None] = {}
+        for some in batched(rows, AT_ONCE):
+            faces = np.array(some, np.int64)
+            groups, own = self.groups[atoms.of[faces]], atoms.counted[faces]
+            others = counts[groups] - own
+            vectors = atoms.faces.vectors[faces].astype(np.float64)
+            alike = np.einsum("ij,ij->i", totals[groups] - own[:, None] * vectors, vectors)
+            average = (alike / np.maximum(others, 1)).tolist()
+            for row, value, count in zip(some, average, others.tolist(), strict=True):
+                found[row] = value if count else None
+        return found
 
     @cached_property
     def sizes(self) -> Mapping[int, int]:
         """How many faces each person has who is taken as a whole."""
         whole = self.atoms.whole
         return dict(zip(whole.ids.tolist(), whole.counts.tolist(), strict=True))
-
-    @cached_property
-    def totals(self) -> Mapping[int, NDArray[np.float64]]:
-        """The sum of the vectors of each group."""
-        return {g: self.atoms.sums[members].sum(axis=0) for g, members in self.members.items()}
 
 
 class _Sets:

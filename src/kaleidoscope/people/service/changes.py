@@ -205,28 +205,35 @@ async def _enter(
     in_round: bool = False,
 ) -> list[Event]:
     """Enter changes into the ledger."""
-    events = []
-    for change, faces in zip(moves, moved, strict=True):
-        person_ids = _mentioned(change) | ({person_id} if person_id is not None else set())
-        event_id = await ledger.add_event(
-            session,
-            kind,
-            made_by,
-            person_ids,
+    extra = set() if person_id is None else {person_id}
+    entries = [
+        ledger.Entry(
+            _mentioned(change) | extra,
             change.faces,
             changes.to_json(change.before),
             changes.to_json(change.after),
+        )
+        for change in moves
+    ]
+    ids = await ledger.add_events(
+        session, kind, made_by, entries, undoes, number, in_round=in_round
+    )
+    if in_round and number is None and ids:
+        number = ids[0]
+    return [
+        Event(
+            event_id,
+            kind,
+            made_by,
+            None,
+            sorted(entry.person_ids),
+            len(faces),
+            person_id,
             undoes,
-            number,
+            round=number,
         )
-        if in_round and number is None:
-            await ledger.open_round(session, event_id)
-            number = event_id
-        ids = sorted(person_ids)
-        events.append(
-            Event(event_id, kind, made_by, None, ids, len(faces), person_id, undoes, round=number)
-        )
-    return events
+        for event_id, entry, faces in zip(ids, entries, moved, strict=True)
+    ]
 
 
 async def history(
