@@ -37,6 +37,7 @@ log = structlog.get_logger(__name__)
 LONG_POLL = 20.0  # seconds that the ML service may hold the question how an attempt stands
 LONGEST_PAUSE = 15.0  # seconds between two tries to reach a service that is away
 GROUPS_A_TRANSACTION = 100
+SETTLED_SOON = 0.1  # seconds between two tries to consolidate while the scheduler does
 LOOK_EVERY = 2.0  # seconds between two looks at how far a migration is
 PORTIONS = 20  # of persons and open faces that one search for questions looks at
 
@@ -245,6 +246,14 @@ async def consolidate_thoroughly(db: Database) -> Consolidated | None:
     return None if busy else await consolidate(db, thorough=True)
 
 
+async def settle(db: Database) -> None:
+    """Have consolidated what is to be, as the clock would soon: at once, or in the round that the
+    scheduler is in the middle of.
+    """
+    while not await clock.run_once(db, CONSOLIDATION):  # noqa: ASYNC110 - the scheduler is at it
+        await asyncio.sleep(SETTLED_SOON)
+
+
 # ---- from one pack to another --------------------------------------------------------------------
 
 
@@ -282,8 +291,7 @@ async def migrate(
         first = await _ask(db, pack)
         if not await _when_quiet(db, pack, first, tell):
             break
-    while not await clock.run_once(db, CONSOLIDATION):  # noqa: ASYNC110 - the scheduler is at it
-        await asyncio.sleep(LOOK_EVERY)
+    await settle(db)
     async with db.transaction() as session:
         return await migrating.migration(session, pack)
 
