@@ -34,6 +34,7 @@ async def api(bench: Workbench, database_url: str) -> AsyncIterator[str]:
     app = create_app("ingest", [router], lifespan=_database(database_url))
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
+    listening.listen()  # who calls before the server is up waits for it
     server = uvicorn.Server(uvicorn.Config(app, log_config=None))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
