@@ -200,9 +200,8 @@ async def consolidate(
     async with db.transaction() as session:
         await migrating.refuse_half_way(session, pack)
         round_ = await healing.look(session, pack, everybody=everybody, thorough=thorough)
-        wants_index = await healing.wants_index(session, pack)
-    if wants_index and not dry_run:
-        await build_index(db, pack)
+    if not dry_run:
+        await _index_what_has_grown(db, pack)
     if round_ is None:
         return None
     regroupings = await asyncio.to_thread(healing.plan, round_)
@@ -217,6 +216,13 @@ async def consolidate(
     return done
 
 
+async def _index_what_has_grown(db: Database, pack: Pack) -> None:
+    async with db.transaction() as session:
+        wanted = await healing.wants_index(session, pack)
+    if wanted:
+        await build_index(db, pack)
+
+
 async def consolidate_when_quiet(db: Database) -> Consolidated | None:
     """Consolidate once no photo is on its way; in a long ingest, every so often all the same.
 
@@ -225,12 +231,14 @@ async def consolidate_when_quiet(db: Database) -> Consolidated | None:
     """
     if not await arrived(db):
         return None
+    pack = matching.find_pack(None)
     async with db.transaction() as session:
-        overdue = await healing.overdue_since(session, matching.find_pack(None))
+        overdue = await healing.overdue_since(session, pack)
         if overdue is None:
             return None
         busy = await library.on_their_way(session)
     if busy and clock.now() - overdue < load(PeopleSettings).consolidate_at_least:
+        await _index_what_has_grown(db, pack)  # amid a long ingest it is needed most
         return None
     return await consolidate(db)
 

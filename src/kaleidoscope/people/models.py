@@ -21,7 +21,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
-    literal_column,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
@@ -223,14 +222,6 @@ class PersonVector(Base):
     __tablename__ = "person_vectors"
     __table_args__ = (
         CheckConstraint("count >= 0", name="count"),
-        Index(
-            "ix_person_vectors_mean_builtin",
-            literal_column("(mean::vector(128))").label("mean"),
-            postgresql_using="hnsw",
-            postgresql_ops={"mean": "vector_ip_ops"},
-            postgresql_with={"m": 24, "ef_construction": 128},
-            postgresql_where=text("pack = 'builtin' AND count > 0"),
-        ),
         {"comment": "Count, sum and mean of a person's face vectors, one row a person and pack"},
     )
 
