@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import select
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any
@@ -136,14 +136,16 @@ class Database:
         await self.engine.dispose()
 
 
-def _engine(url: str, **options: Any) -> AsyncEngine:
+def _engine(
+    url: str, *, connect_args: Mapping[str, Any] | None = None, **options: Any
+) -> AsyncEngine:
     """An engine whose statements cost little the second time: those of one moment go over as few
     connections as they can, and each of these keeps the plan of what was said on it before.
     """
     engine = create_async_engine(
         sqlalchemy_url(url),
         pool_use_lifo=True,
-        connect_args={"prepare_threshold": 1},
+        connect_args={"prepare_threshold": 1, **(connect_args or {})},
         **options,
     )
     event.listen(engine.sync_engine, "checkout", _pass_over_the_dead)
