@@ -13,7 +13,7 @@ import pytest
 
 from kaleidoscope.bus import rules, service, worker
 from kaleidoscope.bus.handlers import Context, Discard, Handler, Retry
-from kaleidoscope.bus.messages import DeadLetter, Delivery, Message
+from kaleidoscope.bus.messages import DeadLetter, Delivery, Message, message_of
 from kaleidoscope.bus.publish import publish
 from kaleidoscope.bus.transports import TransportError
 from kaleidoscope.bus.transports.memory import MemoryTransport
@@ -74,6 +74,30 @@ async def test_a_published_event_is_handled_and_gone(
         await until(lambda: len(heard) == 3)
         await until(lambda: nothing_left(db))
     assert heard == [Said(n=n, who="me") for n in (1, 2, 3)]
+
+
+async def test_what_falls_due_is_seen_while_another_topic_is_never_quiet(db: Database) -> None:
+    transport, over = MemoryTransport(), asyncio.Event()
+
+    class Noise(Said):
+        topic = "noise"
+
+    async def run(context: Context, said: Said) -> None:
+        if context.delivery.attempt == 1:
+            raise Retry(timedelta(seconds=0.2), "later")
+        over.set()
+
+    async def ignore(context: Context, noise: Noise) -> None:
+        pass
+
+    handlers = [handler(run), Handler("noise", Noise, "ears", ignore)]
+    async with working(db, transport, handlers):
+        await asyncio.sleep(0.05)
+        await transport.send([message_of(Said(n=1))])
+        async with asyncio.timeout(15):
+            while not over.is_set():
+                await transport.send([message_of(Noise())])
+                await asyncio.sleep(0.01)
 
 
 async def _subscribed(db: Database) -> bool:

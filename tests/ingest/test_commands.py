@@ -18,10 +18,11 @@ from fastapi import FastAPI
 from typer.testing import CliRunner, Result
 from workbench import Workbench, fill
 
-from kaleidoscope.ingest import commands
+from kaleidoscope.ingest.commands import folder, jobs
 from kaleidoscope.ingest.routes import router
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.settings import load
+from kaleidoscope.kernel.terminal import Api
 from kaleidoscope.kernel.web import create_app
 
 WORKING = 0.05  # seconds between two rounds of the machinery behind the API
@@ -33,6 +34,7 @@ async def api(bench: Workbench, database_url: str) -> AsyncIterator[str]:
     app = create_app("ingest", [router], lifespan=_database(database_url))
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
+    listening.listen()  # who calls before the server is up waits for it
     server = uvicorn.Server(uvicorn.Config(app, log_config=None))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
@@ -84,11 +86,11 @@ async def call(app: typer.Typer, *arguments: str, code: int = 0, told: bool = Fa
 
 def ingesting(url: str) -> typer.Typer:
     @contextmanager
-    def reach() -> Iterator[str]:
-        yield url
+    def reach() -> Iterator[Api]:
+        yield Api(url)
 
     app = typer.Typer()
-    app.command()(commands.ingest_command(reach))
+    app.command()(folder.ingest_command(reach))
     return app
 
 
@@ -110,7 +112,7 @@ async def test_what_is_known_already_is_said_so(api: str, tmp_path: Path) -> Non
     again = await call(ingesting(api), str(tmp_path))
     assert "4 photos and videos were known already, nothing is new" in again
     assert "0 of 0" not in again
-    first, second = (await call(commands.app, "list")).splitlines()
+    first, second = (await call(jobs.app, "list")).splitlines()
     assert "nothing new" in first and "4/4 done" in second
 
 
@@ -149,22 +151,22 @@ async def test_an_api_that_is_not_there(tmp_path: Path) -> None:
 
 
 async def test_jobs(bench: Workbench, tmp_path: Path) -> None:
-    assert "no folder" in await call(commands.app, "list")
-    await call(commands.app, "show", code=3)
+    assert "no folder" in await call(jobs.app, "list")
+    await call(jobs.app, "show", code=3)
     fill(tmp_path, 2)
     await bench.ingest(tmp_path, dryRun=True)
-    assert "nothing was passed over" in await call(commands.app, "errors", told=True)
+    assert "nothing was passed over" in await call(jobs.app, "errors", told=True)
     os.mkfifo(tmp_path / "fifo.jpg")
     job = await bench.ingest(tmp_path, jobName="summer")
     job_id = str(job.job_id)
-    listed = await call(commands.app, "list")
+    listed = await call(jobs.app, "list")
     assert "PUBLISHED" in listed and "0/2" in listed
-    (plain,) = json.loads(await call(commands.app, "list", "--status", "published", "--json"))
+    (plain,) = json.loads(await call(jobs.app, "list", "--status", "published", "--json"))
     assert (plain["jobId"], plain["jobName"]) == (job_id, "summer")
-    assert json.loads(await call(commands.app, "show", "--json"))["published"] == 2
-    errors = await call(commands.app, "errors", job_id)
+    assert json.loads(await call(jobs.app, "show", "--json"))["published"] == 2
+    errors = await call(jobs.app, "errors", job_id)
     assert errors == f"special-file\t{tmp_path}/fifo.jpg\tit is a named pipe, not a file\n"
-    assert "cancelled" in await call(commands.app, "cancel", job_id)
-    await call(commands.app, "cancel", job_id, code=4)
-    assert "cancelled" in await call(commands.app, "show", job_id)
-    await call(commands.app, "list", "--status", "wrong", code=2)
+    assert "cancelled" in await call(jobs.app, "cancel", job_id)
+    await call(jobs.app, "cancel", job_id, code=4)
+    assert "cancelled" in await call(jobs.app, "show", job_id)
+    await call(jobs.app, "list", "--status", "wrong", code=2)

@@ -15,7 +15,8 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 from workbench import photo
 
-from kaleidoscope.ingest import commands, service
+from kaleidoscope.ingest import service
+from kaleidoscope.ingest.commands import inbox as commands
 from kaleidoscope.ingest.schemas import Inbox
 from kaleidoscope.ingest.service import Librarian, inbox
 from kaleidoscope.kernel.db import Database
@@ -125,7 +126,7 @@ async def test_what_became_of_the_files_of_the_last_day_is_told(
 
 async def _status() -> str:
     """What `kaleidoscope inbox status` says."""
-    done = await asyncio.to_thread(CliRunner().invoke, commands.inbox, [])
+    done = await asyncio.to_thread(CliRunner().invoke, commands.app, [])
     assert done.exit_code == 0, done.output
     return done.stdout
 

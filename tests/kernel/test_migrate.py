@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 import kaleidoscope
@@ -122,6 +123,12 @@ def test_our_own_history_goes_down_and_up_again(url: str) -> None:
     assert tables(url) <= {"alembic_version", "alembic_version_pkc"}
     migrate.upgrade(url)
     assert tables(url) == before
+
+
+def test_the_last_of_our_scripts_is_known_by_its_name() -> None:
+    scripts = ScriptDirectory.from_config(migrate._config())
+    assert migrate.head() == scripts.get_current_head()
+    assert migrate._revisions() == {script.revision for script in scripts.walk_revisions()}
 
 
 def test_the_models_are_what_the_migrations_make(url: str) -> None:

@@ -7,11 +7,13 @@ import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
 from scans import Ledger, Published, Register, Write, scan
-from sqlalchemy import event, text
+from sqlalchemy import text
 
-from kaleidoscope.kernel.db import Database
+from kaleidoscope.kernel.db import Database, Session
 from kaleidoscope.library import service as library
 from kaleidoscope.library.service import Registered, ScannedFile
 
@@ -285,7 +287,7 @@ async def test_a_time_long_ago(
     assert (await ledger())["a.jpg"].modified_at.year < 1970
 
 
-async def test_few_statements_a_batch(db: Database) -> None:
+async def test_few_statements_a_batch(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Registering is as many statements for a thousand files as for ten."""
     template = ScannedFile("", 1, library.modified_at(Path(__file__).stat()), "", "photo", None)
 
@@ -295,21 +297,20 @@ async def test_few_statements_a_batch(db: Database) -> None:
             for n in range(count)
         ]
         executed: list[str] = []
-        engine = db.engine.sync_engine
 
-        def note(*args: object) -> None:
-            executed.append(str(args[2]))
+        async def note(session: Session, statement: Any, *args: Any) -> Any:
+            executed.append(str(statement))
+            return await execute(session, statement, *args)
 
-        event.listen(engine, "before_cursor_execute", note)
-        try:
+        execute = Session.execute
+        with monkeypatch.context() as patch:
+            patch.setattr(Session, "execute", note)
             plan = await library.plan(db, files)
             async with db.transaction() as session:
                 await library.register(session, plan.files)
-        finally:
-            event.remove(engine, "before_cursor_execute", note)
         return len(executed)
 
-    assert await statements(10) == await statements(1000) <= 6
+    assert 1 <= await statements(10) == await statements(1000) <= 6
 
 
 async def test_known_rows_are_not_written(db: Database, write: Write, register: Register) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -11,7 +13,8 @@ import numpy as np
 import pytest
 from album import DIMENSION, Album, detection, face
 
-from kaleidoscope.kernel import secrets, web
+from kaleidoscope.kernel import clock, secrets, web
+from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.people import jobs, service
 from kaleidoscope.people.routes import router
@@ -224,6 +227,31 @@ async def test_consolidation_is_told_made_and_undone(album: Album, http: httpx.A
     again = (await http.post("/people/consolidate", json={"everybody": True})).json()
     assert (again["moved"], again["merged"]) == (0, 0), "an undone consolidation stays undone"
     await album.check()
+
+
+@pytest.mark.usefixtures("lenient")
+async def test_settling_waits_for_the_scheduler_that_is_at_it(
+    album: Album, http: httpx.AsyncClient
+) -> None:
+    photos = await split_by_order(album)
+    one, _ = sorted(p for p in await living(album, photos) if p is not None)
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    async def long_round(_: Database) -> None:
+        begun.set()
+        await over.wait()
+
+    scheduler = asyncio.create_task(
+        clock.run_once(album.db, replace(jobs.CONSOLIDATION, run=long_round))
+    )
+    await begun.wait()
+    settling = asyncio.create_task(http.post("/people/settle"))
+    await asyncio.sleep(0.3)
+    assert not settling.done() and len(await living(album, photos)) == 2
+    over.set()
+    assert (await settling).status_code == 204
+    assert await living(album, photos) == {one}
+    await scheduler
 
 
 async def test_consolidating_where_there_is_nothing(album: Album, http: httpx.AsyncClient) -> None:

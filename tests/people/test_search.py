@@ -17,6 +17,7 @@ from kaleidoscope.people.service.indexing import build_index
 async def test_the_index_finds_what_exact_search_finds(album: Album) -> None:
     for people in np.arange(40).reshape(10, 4).tolist():
         await album.shoot(*people)
+    await build_index(album.db, catalog.BUILTIN)
     asked = np.array([face(n, view=77) for n in range(40)])
     async with album.db.transaction() as session:
         exact = await search.near_exact(session, "builtin", asked, 0.9)
@@ -57,8 +58,23 @@ async def test_a_library_beyond_exact_search_is_matched_the_same(
     _, persons = await album.shoot(0, 1, 2, 3, 4, 5)
     for view in range(1, 4):
         assert (await album.shoot(0, 1, 2, 3, 4, 5, view=view))[1] == persons
-    await jobs.consolidate(album.db)
+        await jobs.consolidate(album.db)
+    async with album.db.transaction() as session:
+        assert await search.has_index(session, "builtin")
     await album.check()
+
+
+async def test_the_index_is_built_amid_a_long_ingest(
+    album: Album, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await album.shoot(0, 1, 2, 3)
+    await album.add()  # a photo that is on its way
+    for most, expected in ((4, False), (3, True)):
+        monkeypatch.setenv("KALEIDOSCOPE_PEOPLE_EXACT_UP_TO", str(most))
+        load.cache_clear()
+        assert await jobs.consolidate_when_quiet(album.db) is None
+        async with album.db.transaction() as session:
+            assert await search.has_index(session, "builtin") is expected
 
 
 async def test_another_packs_index_is_built_beside_running_work(album: Album) -> None:

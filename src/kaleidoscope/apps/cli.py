@@ -6,14 +6,12 @@ commands are imported when they are asked for: the terminal stays quick.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +20,7 @@ from typer.core import TyperGroup
 
 from kaleidoscope.kernel.errors import KaleidoscopeError
 from kaleidoscope.kernel.settings import data_dir, load
-from kaleidoscope.kernel.terminal import emit, fail, open_database, run
+from kaleidoscope.kernel.terminal import Api, emit, fail
 
 
 class Front(TyperGroup):
@@ -51,6 +49,7 @@ app = typer.Typer(
 )
 separate = typer.Typer(help="Run one service by itself.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+SETTLED_WITHIN = 120.0  # seconds that the API may be away: the supervisor starts it again
 Port = Annotated[int | None, typer.Option(help="Instead of the port of the settings.")]
 
 
@@ -70,6 +69,8 @@ def root(
 @app.command("version")
 def show_version(json: Json = False) -> None:
     """The version, and the data folder."""
+    from importlib.metadata import version  # reads mail headers: slow to import
+
     found = {"version": version("kaleidoscope"), "data_dir": str(data_dir())}
     emit(found if json else f"{found['version']} with its data in {found['data_dir']}", json)
 
@@ -149,26 +150,18 @@ def librarian() -> None:
 
 
 @contextmanager
-def _services() -> Iterator[str]:
-    """The URL of an API that runs. At the end persons are settled, as the clock would soon do:
-    what is shown or exported next is final, and the services may stop.
+def _services() -> Iterator[Api]:
+    """An API that runs. At the end persons are settled, as the clock would soon do: what is shown
+    or exported next is final, and the services may stop.
     """
     from kaleidoscope.apps import state
-    from kaleidoscope.apps import up as supervision
+    from kaleidoscope.apps.running import ensure_running
 
-    with supervision.ensure_running() as api_url:
-        yield api_url
+    with ensure_running() as api_url:
+        api = Api(api_url)
+        yield api
         if state.is_held():
-            run(_settle_persons())
-
-
-async def _settle_persons() -> None:
-    from kaleidoscope.kernel.clock import run_once
-    from kaleidoscope.people.jobs import CONSOLIDATION
-
-    async with open_database() as db:
-        while not await run_once(db, CONSOLIDATION):  # noqa: ASYNC110 - the scheduler is at it
-            await asyncio.sleep(0.1)
+            api.ask("POST", "/people/settle", timeout=None, patience=SETTLED_WITHIN)
 
 
 def _room(module: str, attribute: str, front: typer.Typer, name: str) -> None:
@@ -183,7 +176,7 @@ def _status(front: typer.Typer, name: str) -> None:
 
 
 def _ingest(front: typer.Typer, name: str) -> None:
-    from kaleidoscope.ingest.commands import ingest_command
+    from kaleidoscope.ingest.commands.folder import ingest_command
 
     front.command(name)(ingest_command(_services))
 
@@ -211,8 +204,8 @@ def _database(front: typer.Typer, name: str) -> None:
 ROOMS: dict[str, Callable[[typer.Typer, str], None]] = {
     "status": _status,
     "ingest": _ingest,
-    "jobs": partial(_room, "ingest.commands", "app"),
-    "inbox": partial(_room, "ingest.commands", "inbox"),
+    "jobs": partial(_room, "ingest.commands.jobs", "app"),
+    "inbox": partial(_room, "ingest.commands.inbox", "app"),
     "people": partial(_room, "people.commands", "app"),
     "photos": partial(_room, "library.commands", "app"),
     "library": partial(_room, "library.commands.originals", "app"),

@@ -20,6 +20,8 @@ from pydantic import BaseModel, ValidationError
 from kaleidoscope.kernel.errors import Conflict
 from kaleidoscope.kernel.settings import data_dir
 
+READY_WITHIN = 300.0  # seconds; at the very first start the models are converted, too
+
 
 class Service(BaseModel):
     """A child of the supervisor. `born` is its process's start time: process ids come again."""

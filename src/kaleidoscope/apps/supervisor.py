@@ -31,7 +31,6 @@ from kaleidoscope.kernel.settings import KernelSettings, config_file, data_dir, 
 from kaleidoscope.ml.settings import MlSettings
 from kaleidoscope.ops.service import Health, Heartbeat, services
 
-READY_WITHIN = 300.0  # seconds; at the very first start the models are converted, too
 LOOK = 0.5  # seconds between looks at what is watched
 DATABASE_PAUSE = 5.0  # seconds between two tries to start a database that does not
 GRACE = {
@@ -199,9 +198,9 @@ class Supervisor:
         for child in self._children.values():
             if child.status.trouble:
                 raise Unavailable(f"{child.name} {child.status.trouble}", hint=f"see {child.log}")
-        if waited > READY_WITHIN:
+        if waited > state.READY_WITHIN:
             raise Unavailable(
-                f"the services are not ready after {READY_WITHIN:.0f} s",
+                f"the services are not ready after {state.READY_WITHIN:.0f} s",
                 hint=f"their logs are in {state.log_dir()}",
             )
 

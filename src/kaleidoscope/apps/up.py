@@ -1,4 +1,4 @@
-"""Start and stop the whole product: `up`, `down`, and what `ingest` needs of them.
+"""Start and stop the whole product: `up` and `down`.
 
 The supervisor starts the embedded PostgreSQL (or uses the URL of the settings), migrates, starts
 the services, starts again whatever dies, and stops everything in order: services, then database.
@@ -13,12 +13,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from kaleidoscope.apps import state
 from kaleidoscope.apps.process import PARENT, begin, command
-from kaleidoscope.apps.supervisor import READY_WITHIN, Supervisor, Wishes, console, say
+from kaleidoscope.apps.supervisor import Supervisor, Wishes, say
 from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
 from kaleidoscope.kernel.errors import Unavailable
 from kaleidoscope.kernel.settings import data_dir
@@ -130,31 +129,3 @@ def start_detached(wishes: Wishes, *, end_with_us: bool = False) -> state.Up:
                 hint=f"see {log}",
             )
         time.sleep(0.05)
-
-
-@contextmanager
-def ensure_running() -> Iterator[str]:
-    """The URL of an API that runs; what had to be started for it is stopped at the end."""
-    given = os.environ.get("KALEIDOSCOPE_API_URL")
-    if given:
-        yield given
-    elif state.is_held():
-        yield _wait_for_other().api_url
-    else:
-        console.print("[dim]starting the services[/]")
-        started = start_detached(Wishes(), end_with_us=True)
-        try:
-            yield started.api_url
-        finally:
-            down()
-
-
-def _wait_for_other() -> state.Up:
-    """The supervisor that somebody else is starting, when it is ready."""
-    began = time.monotonic()
-    while state.is_held() and time.monotonic() - began < READY_WITHIN:
-        running = state.running()
-        if running is not None and running.ready:
-            return running
-        time.sleep(0.1)
-    raise Unavailable("Kaleidoscope is starting and does not become ready", hint="see its logs")

@@ -12,6 +12,7 @@ import httpx
 
 from kaleidoscope.apps import process, registry, state
 from kaleidoscope.bus.worker import run_worker
+from kaleidoscope.kernel import http
 from kaleidoscope.ops.service import Health, Heartbeat
 
 GRACE = timedelta(seconds=10)  # for what is being handled when the end comes
@@ -50,7 +51,7 @@ def _name() -> str:
 
 async def _health() -> Health:
     """WARNING while a service that the handlers call does not answer."""
-    async with httpx.AsyncClient(timeout=5) as client:
+    async with http.client(timeout=5) as client:
         for variable, path in PEERS.items():
             url = os.environ.get(variable)
             try:

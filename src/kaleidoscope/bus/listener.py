@@ -40,19 +40,22 @@ class Listener:
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    async def wait(self, wanted: Collection[str], within: timedelta) -> None:
-        """Return when one of `wanted` was named on the channel since the last wait, or in time.
+    async def wait(self, wanted: Collection[str], within: timedelta) -> Collection[str]:
+        """Return when some of `wanted` were named on the channel since the last wait, and which;
+        none of them after `within`.
 
         The first wait, and that after a broken connection, returns as soon as the channel is
-        listened to: what was sent before was not heard.
+        listened to, with all of them: what was sent before was not heard.
         """
         if self._task is None:
             self._task = asyncio.create_task(self._listen(), name=f"listen {self._channel}")
         with suppress(TimeoutError):
             async with asyncio.timeout(within.total_seconds()):
-                while not self._take(wanted):
+                while not (found := self._take(wanted)):
                     self._news.clear()
                     await self._news.wait()
+                return found
+        return ()
 
     async def close(self) -> None:
         """Stop listening."""
@@ -61,8 +64,8 @@ class Listener:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
-    def _take(self, wanted: Collection[str]) -> bool:
-        found = self._listens_anew or not self._heard.isdisjoint(wanted)
+    def _take(self, wanted: Collection[str]) -> Collection[str]:
+        found = wanted if self._listens_anew else self._heard.intersection(wanted)
         self._listens_anew = False
         self._heard.difference_update(wanted)
         return found

@@ -24,17 +24,17 @@ async def publish_messages(session: AsyncSession, messages: Sequence[Message]) -
 
 
 async def relay(db: Database, transport: Transport, limit: int = 500) -> int:
-    """Hand the oldest published messages to the transport. Answers how many; 0: nothing to do.
+    """Hand the oldest published messages to the transport. Answers how many; fewer than `limit`:
+    there were no more.
 
-    Killed between sending and deleting, it sends them again with the same ids. One relay works at
-    a time, so that messages keep their order; a second one answers 0.
+    Killed before what it has taken out is committed, it sends them again with the same ids. One
+    relay works at a time, so that messages keep their order; a second one answers 0.
     Raises `TransportError` while the transport is away; the messages stay.
     """
     async with db.transaction() as session:
         if not await queries.begin_relay(session):
             return 0
-        rows = await queries.oldest_in_outbox(session, limit)
-        if rows:
-            await transport.send([message for _, message in rows])
-            await queries.remove_from_outbox(session, [seq for seq, _ in rows])
-        return len(rows)
+        messages = await queries.take_from_outbox(session, limit)
+        if messages:
+            await transport.send(messages)
+        return len(messages)

@@ -44,32 +44,30 @@ async def add_to_outbox(session: AsyncSession, messages: Sequence[Message]) -> N
 
 async def begin_relay(session: AsyncSession) -> bool:
     """Whether this transaction is the one that relays; until it ends no other is."""
-    lock = func.pg_try_advisory_xact_lock(func.hashtextextended(RELAY_LOCK, 0))
-    return bool((await session.execute(select(lock))).scalar_one())
+    lock = sql("SELECT pg_try_advisory_xact_lock(hashtextextended(:lock, 0))")
+    return bool((await session.execute(lock, {"lock": RELAY_LOCK})).scalar_one())
 
 
-async def oldest_in_outbox(session: AsyncSession, limit: int) -> list[tuple[int, Message]]:
-    """The messages that were published first, with their row numbers."""
-    query = select(OutboxRow).order_by(OutboxRow.seq).limit(limit)
+async def take_from_outbox(session: AsyncSession, limit: int) -> list[Message]:
+    """Take out the messages that were published first, in their order."""
+    rows = await session.execute(
+        sql(
+            "DELETE FROM bus_outbox WHERE seq IN"
+            " (SELECT seq FROM bus_outbox ORDER BY seq LIMIT :limit)"
+            " RETURNING seq, message_id, topic, key, payload, headers"
+        ),
+        {"limit": limit},
+    )
     return [
-        (
-            row.seq,
-            Message(
-                topic=row.topic,
-                key=row.key,
-                payload=row.payload,
-                id=row.message_id,
-                headers=row.headers,
-            ),
+        Message(
+            topic=row.topic,
+            key=row.key,
+            payload=row.payload,
+            id=row.message_id,
+            headers=row.headers,
         )
-        for row in await session.scalars(query)
+        for row in sorted(rows, key=lambda row: row.seq)
     ]
-
-
-async def remove_from_outbox(session: AsyncSession, seqs: Sequence[int]) -> None:
-    """The transport has them."""
-    gone = delete(OutboxRow).where(OutboxRow.seq == func.any(list(seqs)))
-    await session.execute(gone, execution_options={"synchronize_session": False})
 
 
 async def outbox_size(session: AsyncSession) -> int:

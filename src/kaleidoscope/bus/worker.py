@@ -8,7 +8,8 @@ that goes wrong in a handler, the transport or the database ends the worker: it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -33,6 +34,7 @@ POLL = timedelta(seconds=1)
 CLAIM_SHARE = 4
 # So long the relay lets messages gather: a transaction for each would cost more than it carries.
 GATHER = 0.05  # seconds
+RELAYED_AT_ONCE = 500
 # A message that took so many consumers with it is to blame itself.
 MOST_LOST = 20
 HAND_BACK_WITHIN = 5.0  # seconds; later the claims run out by themselves
@@ -199,7 +201,7 @@ async def _begin(transport: Transport, handlers: Sequence[Handler], name: str) -
 
 async def _relay_forever(db: Database, transport: Transport) -> None:
     async def empty() -> None:
-        while await relay(db, transport):
+        while await relay(db, transport, RELAYED_AT_ONCE) == RELAYED_AT_ONCE:
             pass
 
     listener = Listener(db.url, OUTBOX_CHANNEL)
@@ -213,10 +215,20 @@ async def _relay_forever(db: Database, transport: Transport) -> None:
 
 
 async def _wake_forever(transport: Transport, lanes: Sequence[_Lane]) -> None:
+    """Wake the lanes whose topic is spoken of, and every so often all of them."""
     topics = {lane.handler.topic for lane in lanes}
+    heard: Collection[str] = topics
+
+    async def listen() -> None:
+        nonlocal heard
+        heard = await transport.wait(topics, POLL)
+
+    looked = time.monotonic()
     while True:
-        await _surely("wait", partial(transport.wait, topics, POLL))
-        _wake(lanes)
+        await _surely("wait", listen)
+        if time.monotonic() - looked >= POLL.total_seconds():
+            heard, looked = topics, time.monotonic()
+        _wake([lane for lane in lanes if lane.handler.topic in heard])
 
 
 def _wake(lanes: Sequence[_Lane]) -> None:

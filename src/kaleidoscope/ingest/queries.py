@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CursorResult, RowMapping
+from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kaleidoscope.ingest.rules import JobState
@@ -200,11 +200,11 @@ async def fail_job(
         sql(
             "UPDATE ingest_jobs SET status = 'FAILED', failure = :failure, finished_at = now(),"
             " cancelled_at = CASE WHEN :cancelled THEN now() END"
-            f" WHERE job_id = :job AND {IN_HAND}"
+            f" WHERE job_id = :job AND {IN_HAND} RETURNING job_id"
         ),
         {"job": job_id, "failure": failure, "cancelled": cancelled},
     )
-    if not _number(done):
+    if done.one_or_none() is None:
         return False
     await session.execute(
         sql(
@@ -343,10 +343,11 @@ async def set_published(session: AsyncSession, job_id: UUID, batch_ids: Sequence
     """
     done = await session.execute(
         sql(
-            "UPDATE photo_ingest_map SET status = 'PUBLISHED',"
-            " publish_attempts = publish_attempts + 1, last_publish_error = NULL"
-            " WHERE batch_id = ANY(:ids) AND status <> 'PUBLISHED'"
-            " AND CASE WHEN outcome IS NULL THEN ended_at IS NULL ELSE outcome <> 'DUPLICATE' END"
+            "WITH published AS (UPDATE photo_ingest_map SET status = 'PUBLISHED',"
+            "  publish_attempts = publish_attempts + 1, last_publish_error = NULL"
+            "  WHERE batch_id = ANY(:ids) AND status <> 'PUBLISHED' AND CASE"
+            "   WHEN outcome IS NULL THEN ended_at IS NULL ELSE outcome <> 'DUPLICATE' END"
+            "  RETURNING 1) SELECT count(*) FROM published"
         ),
         {"ids": list(batch_ids)},
     )
@@ -364,7 +365,7 @@ async def set_published(session: AsyncSession, job_id: UUID, batch_ids: Sequence
             "UPDATE ingest_jobs SET published_count = published_count + :number,"
             " last_published_batch = greatest(last_published_batch, :last) WHERE job_id = :job"
         ),
-        {"job": job_id, "number": _number(done), "last": last.scalar_one()},
+        {"job": job_id, "number": done.scalar_one(), "last": last.scalar_one()},
     )
 
 
@@ -637,11 +638,6 @@ async def figures(session: AsyncSession) -> RowMapping:
         )
     )
     return row.mappings().one()
-
-
-def _number(done: Any) -> int:
-    assert isinstance(done, CursorResult)
-    return int(done.rowcount)
 
 
 # -- inboxes

@@ -1,4 +1,8 @@
-"""Migrations: the database brought to what the code expects, by one process at a time."""
+"""Migrations: the database brought to what the code expects, by one process at a time.
+
+Every command and service asks for that, and nearly always it is so already: Alembic, which is slow
+to import, is imported where there is something to migrate.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from kaleidoscope.kernel.db import sqlalchemy_url
 from kaleidoscope.kernel.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 SCRIPTS = Path(__file__).parents[1] / "migrations"
 OLDEST_SERVER = 150000
@@ -28,16 +32,22 @@ def upgrade(url: str, revision: str = "head") -> None:
     Raises `DatabaseError` for a server or pgvector that is too old and for a database that a newer
     Kaleidoscope has migrated.
     """
+    if revision == "head" and current(url) == head():
+        return
+    from alembic import command
+
     with _migrating(url) as (connection, config):
         check_server(connection)
-        _refuse_newer(connection, config)
+        _refuse_newer(connection)
         command.upgrade(config, revision)
 
 
 def downgrade(url: str, revision: str) -> None:
     """Take the database back to `revision` ("base": to nothing)."""
+    from alembic import command
+
     with _migrating(url) as (connection, config):
-        _refuse_newer(connection, config)
+        _refuse_newer(connection)
         command.downgrade(config, revision)
 
 
@@ -47,9 +57,9 @@ def current(url: str) -> str | None:
         return _revision(connection)
 
 
-def head() -> str | None:
-    """The revision that this code expects."""
-    return ScriptDirectory.from_config(_config()).get_current_head()
+def head() -> str:
+    """The revision that this code expects: a script's name begins with its revision."""
+    return max(_revisions())
 
 
 def check_server(connection: Connection) -> None:
@@ -108,19 +118,28 @@ def _connected(url: str) -> Iterator[Connection]:
 
 
 def _config() -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     return config
 
 
 def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar_one() is None:
+        return None
+    found = connection.execute(text("SELECT max(version_num) FROM alembic_version")).scalar_one()
+    return None if found is None else str(found)
 
 
-def _refuse_newer(connection: Connection, config: Config) -> None:
+def _revisions() -> set[str]:
+    """The revisions that this code knows."""
+    return {script.stem.partition("_")[0] for script in (SCRIPTS / "versions").glob("[0-9]*.py")}
+
+
+def _refuse_newer(connection: Connection) -> None:
     found = _revision(connection)
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if found is not None and found not in known:
+    if found is not None and found not in _revisions():
         raise DatabaseError(
             f"the database is at revision {found}, which this Kaleidoscope does not know",
             hint="a newer Kaleidoscope has migrated it: update this one",

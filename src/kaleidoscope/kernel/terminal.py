@@ -1,13 +1,18 @@
-"""The terminal edge: commands that reach the database, answers, and errors in one line."""
+"""The terminal edge: commands that reach the API or the database, answers, errors in one line.
+
+What only some commands need is imported where they do: help, and what is asked of the API alone,
+come without the weight of a database.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json as json_module
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
 
 import typer
 from pydantic import BaseModel
@@ -26,13 +31,18 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from kaleidoscope.kernel.errors import DatabaseError, Invalid, KaleidoscopeError
+from kaleidoscope.kernel import errors
+from kaleidoscope.kernel.errors import DatabaseError, Invalid, KaleidoscopeError, Unavailable
+from kaleidoscope.kernel.secrets import HEADER, service_secret
 from kaleidoscope.kernel.settings import KernelSettings, data_dir, load
 
-if TYPE_CHECKING:  # what reaches the database is imported where it does: help comes without
+if TYPE_CHECKING:
     from kaleidoscope.kernel.db import Database
 
 T = TypeVar("T")
+
+ANSWERS_WITHIN = 60.0  # seconds
+PAUSE = 0.5  # seconds between two tries to reach an API that is away
 
 console = Console(stderr=True)
 """For progress and remarks; stdout is for the answer alone."""
@@ -40,6 +50,8 @@ console = Console(stderr=True)
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work; what a user can act on ends it as `fail` says."""
+    import asyncio
+
     import structlog
     from sqlalchemy.exc import DataError, OperationalError
 
@@ -47,14 +59,22 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
     if not structlog.is_configured():
         log.configure("command", calm=True)
+    with failing_well():
+        try:
+            return asyncio.run(work)
+        except OperationalError as error:
+            fail(DatabaseError(f"the database does not answer: {str(error.orig).strip()}"))
+        except DataError as error:
+            fail(Invalid(f"the database cannot take that: {str(error.orig).strip()}"))
+
+
+@contextmanager
+def failing_well() -> Iterator[None]:
+    """Let what a user can act on, and Ctrl-C, end the command as `fail` says."""
     try:
-        return asyncio.run(work)
+        yield
     except KaleidoscopeError as error:
         fail(error)
-    except OperationalError as error:
-        fail(DatabaseError(f"the database does not answer: {str(error.orig).strip()}"))
-    except DataError as error:
-        fail(Invalid(f"the database cannot take that: {str(error.orig).strip()}"))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
@@ -68,12 +88,74 @@ def fail(error: KaleidoscopeError) -> NoReturn:
     raise typer.Exit(error.exit_code)
 
 
+class Api:
+    """Our own API as a command asks it: with the service secret, and following no redirect."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        timeout: float | None = ANSWERS_WITHIN,
+        patience: float = 0.0,
+    ) -> Any:
+        """What the API answers. Raises what it refuses the request for, and `Unavailable` where it
+        does not answer: after `patience` seconds in which it is asked again and again.
+        """
+        began = time.monotonic()
+        while True:
+            try:
+                return self._ask_once(method, path, body, timeout)
+            except Unavailable:
+                if time.monotonic() - began >= patience:
+                    raise
+            time.sleep(PAUSE)
+
+    def _ask_once(self, method: str, path: str, body: object, timeout: float | None) -> Any:
+        from http.client import HTTPConnection, HTTPException, HTTPSConnection
+
+        place = urlsplit(self.url)
+        kind = HTTPSConnection if place.scheme == "https" else HTTPConnection
+        connection = kind(place.netloc, timeout=timeout)
+        headers = {HEADER: service_secret(), "Content-Type": "application/json"}
+        sent = None if body is None else json_module.dumps(body)
+        try:
+            connection.request(method, place.path + path, sent, headers)
+            answer = connection.getresponse()
+            said = answer.read()
+        except (OSError, HTTPException) as error:
+            reason = str(error) or type(error).__name__
+            raise Unavailable(f"the API at {self.url} does not answer: {reason}") from None
+        finally:
+            connection.close()
+        if 200 <= answer.status < 300:
+            return json_module.loads(said) if said else None
+        raise _refusal(answer.status, said)
+
+
+def _refusal(status: int, said: bytes) -> KaleidoscopeError:
+    """The error that the API's problem document tells of."""
+    try:
+        problem = json_module.loads(said)
+    except ValueError:
+        problem = {}
+    kinds = (errors.Invalid, errors.NotFound, errors.Conflict, errors.Forbidden, errors.TooBusy)
+    kind = {kind.status: kind for kind in kinds}.get(status, Unavailable)
+    return kind(problem.get("detail") or f"the API answers {status}", hint=problem.get("hint"))
+
+
 @asynccontextmanager
 async def reach_database() -> AsyncIterator[str]:
     """The URL of this installation's database, at whatever revision it is.
 
     The embedded PostgreSQL is started when nobody has, and stopped when nobody uses it any more.
     """
+    import asyncio
+
     from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
 
     url = load(KernelSettings).database_url
@@ -90,6 +172,8 @@ async def reach_database() -> AsyncIterator[str]:
 @asynccontextmanager
 async def open_database() -> AsyncIterator[Database]:
     """The database of this installation, brought to the revision that the code expects."""
+    import asyncio
+
     from kaleidoscope.kernel import migrate
     from kaleidoscope.kernel.db import Database
 

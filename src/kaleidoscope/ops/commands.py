@@ -263,7 +263,7 @@ def use(name: str, json: Json = False) -> None:
     emit(pack, json=True) if json else emit(f"{pack.name} is in use. {after}")
 
 
-def migrate_command(reach: Callable[[], AbstractContextManager[str]]) -> Callable[..., None]:
+def migrate_command(reach: Callable[[], AbstractContextManager[object]]) -> Callable[..., None]:
     """The command `models migrate`; `reach` lets services run for as long as it is used."""
 
     def migrate(

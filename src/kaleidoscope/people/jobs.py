@@ -37,6 +37,7 @@ log = structlog.get_logger(__name__)
 LONG_POLL = 20.0  # seconds that the ML service may hold the question how an attempt stands
 LONGEST_PAUSE = 15.0  # seconds between two tries to reach a service that is away
 GROUPS_A_TRANSACTION = 100
+SETTLED_SOON = 0.1  # seconds between two tries to consolidate while the scheduler does
 LOOK_EVERY = 2.0  # seconds between two looks at how far a migration is
 PORTIONS = 20  # of persons and open faces that one search for questions looks at
 
@@ -199,10 +200,9 @@ async def consolidate(
     async with db.transaction() as session:
         await migrating.refuse_half_way(session, pack)
         round_ = await healing.look(session, pack, everybody=everybody, thorough=thorough)
-        wants_index = await healing.wants_index(session, pack)
     done = None if round_ is None else await _heal(db, pack, round_, dry_run=dry_run)
-    if wants_index and not dry_run:  # last: else every person settled is entered into it one by one
-        await build_index(db, pack)
+    if not dry_run:  # last: else every person settled is entered into the index one by one
+        await _index_what_has_grown(db, pack)
     return done
 
 
@@ -220,6 +220,13 @@ async def _heal(db: Database, pack: Pack, round_: healing.Round, *, dry_run: boo
     return done
 
 
+async def _index_what_has_grown(db: Database, pack: Pack) -> None:
+    async with db.transaction() as session:
+        wanted = await healing.wants_index(session, pack)
+    if wanted:
+        await build_index(db, pack)
+
+
 async def consolidate_when_quiet(db: Database) -> Consolidated | None:
     """Consolidate once no photo is on its way; in a long ingest, every so often all the same.
 
@@ -228,12 +235,14 @@ async def consolidate_when_quiet(db: Database) -> Consolidated | None:
     """
     if not await arrived(db):
         return None
+    pack = matching.find_pack(None)
     async with db.transaction() as session:
-        overdue = await healing.overdue_since(session, matching.find_pack(None))
+        overdue = await healing.overdue_since(session, pack)
         if overdue is None:
             return None
         busy = await library.on_their_way(session)
     if busy and clock.now() - overdue < load(PeopleSettings).consolidate_at_least:
+        await _index_what_has_grown(db, pack)  # amid a long ingest it is needed most
         return None
     return await consolidate(db)
 
@@ -247,6 +256,14 @@ async def consolidate_thoroughly(db: Database) -> Consolidated | None:
     async with db.transaction() as session:
         busy = await library.on_their_way(session)
     return None if busy else await consolidate(db, thorough=True)
+
+
+async def settle(db: Database) -> None:
+    """Have consolidated what is to be, as the clock would soon: at once, or in the round that the
+    scheduler is in the middle of.
+    """
+    while not await clock.run_once(db, CONSOLIDATION):  # noqa: ASYNC110 - the scheduler is at it
+        await asyncio.sleep(SETTLED_SOON)
 
 
 # ---- from one pack to another --------------------------------------------------------------------
@@ -286,8 +303,7 @@ async def migrate(
         first = await _ask(db, pack)
         if not await _when_quiet(db, pack, first, tell):
             break
-    while not await clock.run_once(db, CONSOLIDATION):  # noqa: ASYNC110 - the scheduler is at it
-        await asyncio.sleep(LOOK_EVERY)
+    await settle(db)
     async with db.transaction() as session:
         return await migrating.migration(session, pack)
 

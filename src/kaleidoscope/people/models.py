@@ -21,7 +21,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
-    literal_column,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
@@ -223,14 +222,6 @@ class PersonVector(Base):
     __tablename__ = "person_vectors"
     __table_args__ = (
         CheckConstraint("count >= 0", name="count"),
-        Index(
-            "ix_person_vectors_indexed_builtin",
-            literal_column("(indexed::vector(128))").label("indexed"),
-            postgresql_using="hnsw",
-            postgresql_ops={"indexed": "vector_ip_ops"},
-            postgresql_with={"m": 24, "ef_construction": 128},
-            postgresql_where=text("pack = 'builtin'"),
-        ),
         {
             "comment": "Count, sum and mean of a person's face vectors, one row a person and pack",
             "postgresql_with": {"fillfactor": 70},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request
@@ -201,6 +202,16 @@ async def consolidate(asked: ConsolidateRequest, request: Request) -> Consolidat
     db: Database = request.app.state.db
     done = await jobs.consolidate(db, everybody=asked.everybody, dry_run=asked.dry_run)
     return done or Consolidated()
+
+
+@router.post("/people/settle", status_code=HTTPStatus.NO_CONTENT)
+async def settle(request: Request) -> None:
+    """Consolidate now what the clock would in a moment; answers once that is done, by whomever.
+
+    While photos are on their way there is nothing to be done yet.
+    """
+    db: Database = request.app.state.db
+    await jobs.settle(db)
 
 
 @router.post("/people/consolidate/undo")

@@ -69,10 +69,10 @@ class Transport(Protocol):
     async def release(self, consumer: str) -> None:
         """Deliver again at once what a consumer of this name claimed in an earlier life."""
 
-    async def wait(self, topics: Collection[str], within: timedelta) -> None:
-        """Return when something was sent to one of the topics since the last wait.
+    async def wait(self, topics: Collection[str], within: timedelta) -> Collection[str]:
+        """Return when something was sent to one of the topics since the last wait: to which.
 
-        At the latest after `within`; perhaps earlier without cause. One caller at a time.
+        All of them, where that is not known; none, after `within`. One caller at a time.
         """
 
     async def depth(self, topic: str | None = None) -> list[Depth]:

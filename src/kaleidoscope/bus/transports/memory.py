@@ -143,13 +143,15 @@ class MemoryTransport:
                     queued.claimed_until, queued.available_at = None, queued.enqueued_at
                     self._ring(topic)
 
-    async def wait(self, topics: Collection[str], within: timedelta) -> None:
+    async def wait(self, topics: Collection[str], within: timedelta) -> Collection[str]:
         with suppress(TimeoutError):
             async with asyncio.timeout(within.total_seconds()):
                 while self._news.isdisjoint(topics):
                     self._changed.clear()
                     await self._changed.wait()
-        self._news.difference_update(topics)
+        heard = self._news.intersection(topics)
+        self._news -= heard
+        return heard
 
     async def depth(self, topic: str | None = None) -> list[Depth]:
         return [

@@ -242,8 +242,8 @@ class PostgresTransport:
     async def release(self, consumer: str) -> None:
         await self._run(RELEASE, consumer=consumer, channel=CHANNEL)
 
-    async def wait(self, topics: Collection[str], within: timedelta) -> None:
-        await self._listener.wait(topics, within)
+    async def wait(self, topics: Collection[str], within: timedelta) -> Collection[str]:
+        return await self._listener.wait(topics, within)
 
     async def depth(self, topic: str | None = None) -> list[Depth]:
         with _explained():

@@ -384,14 +384,13 @@ async def status(session: AsyncSession, job_id: UUID, batches: int = 100) -> sch
     if row is None:
         raise _no_job(job_id)
     created, matched = await queries.persons(session, job_id)
+    shown = await queries.batches(session, job_id, batches) if batches else []
     return schemas.IngestStatus(
         **_job(row),
         persons_created=created,
         persons_matched=matched,
         errors=await queries.errors_by_code(session, job_id),
-        batches=[
-            schemas.Batch(**batch) for batch in await queries.batches(session, job_id, batches)
-        ],
+        batches=[schemas.Batch(**batch) for batch in shown],
     )
 
 

@@ -143,13 +143,17 @@ async def finish(
     return (await finish_all(session, [finding]))[photo_id]
 
 
-async def finish_all(session: AsyncSession, findings: Sequence[Finding]) -> dict[int, bool]:
+async def finish_all(
+    session: AsyncSession, findings: Sequence[Finding], held: Mapping[int, Held] | None = None
+) -> dict[int, bool]:
     """The attempts succeeded: PROCESSED, and so are the photos' duplicates.
 
-    By photo_id, of which there is one each. False, and nothing is written: the attempt had ended,
+    By photo_id, of which there is one each; `held` are the photos, where they are locked already
+    and have not been changed since. False, and nothing is written: the attempt had ended,
     another has taken its place, or the photo is a duplicate.
     """
-    held = await lock_all(session, [f.photo_id for f in findings])
+    if held is None:
+        held = await lock_all(session, [f.photo_id for f in findings])
     tried = {f.photo_id: f.attempt_id or held[f.photo_id].attempt_id for f in findings}
     accepted = await _accept(session, [(held[photo], tried[photo]) for photo in tried])
     counted = [f for f in findings if accepted[f.photo_id]]

@@ -1,11 +1,17 @@
-"""People: the search index follows a person's mean when it has moved, not with every face."""
+"""People: the search index follows a person's mean when it has moved, not with every face.
+
+A small library has none: to keep it costs more than it saves.
+"""
 
 from alembic import op
+from sqlalchemy import text
 
 revision = "0022"
 down_revision = "0021"
 branch_labels = None
 depends_on = None
+
+LARGE = 10_000  # persons
 
 # Those of other packs are built by the next consolidation that needs them.
 DROP_ALL = """
@@ -16,6 +22,7 @@ DROP_ALL = """
         END LOOP;
     END $$
 """
+COUNT = text("SELECT count(*) FROM person_vectors WHERE pack = 'builtin' AND count > 0")
 
 
 def upgrade() -> None:
@@ -29,7 +36,8 @@ def upgrade() -> None:
         COMMENT ON COLUMN person_vectors.indexed IS
             'The mean as the search index has it: it follows once it is .03 away'
     """)
-    _build("indexed", "pack = 'builtin'")
+    if op.get_bind().scalar(COUNT) > LARGE:
+        _build("indexed", "pack = 'builtin'")
 
 
 def downgrade() -> None:

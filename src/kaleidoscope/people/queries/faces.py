@@ -103,41 +103,45 @@ async def write_faces(session: AsyncSession, faces: Sequence[NewFace], *, pack: 
     """
     if not faces:
         return []
-    ids = (
-        await session.execute(
-            sql(
-                "SELECT coalesce(id, nextval(pg_get_serial_sequence('faces', 'id')))"
-                " FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS u (id, i) ORDER BY i"
-            ),
-            {"ids": [f.id for f in faces]},
-        )
-    ).scalars()
-    face_ids = list(ids)
-    await session.execute(
+    rows = await session.execute(
         sql(
-            "INSERT INTO faces (id, photo_id, person_id, status, bbox, landmarks,"
+            "WITH given AS MATERIALIZED (SELECT *,"
+            "   coalesce(known, nextval(pg_get_serial_sequence('faces', 'id'))) AS id"
+            "  FROM ROWS FROM (jsonb_to_recordset(CAST(:faces AS jsonb)) AS (id bigint,"
+            "    photo_id bigint, attempt_id uuid, model_version text, person_id bigint,"
+            "    bbox real[], landmarks real[], suggested_person_id bigint, similarity real,"
+            "    confidence real, quality real, measures jsonb, copy_of bigint),"
+            "   unnest(CAST(:vectors AS text[]))) WITH ORDINALITY"
+            "  AS f (known, photo_id, attempt_id, model_version, person_id, bbox, landmarks,"
+            "   suggested_person_id, similarity, confidence, quality, measures, copy_of, vector,"
+            "   place)),"
+            " written AS (INSERT INTO faces (id, photo_id, person_id, status, bbox, landmarks,"
             "   suggested_person_id, similarity, confidence, quality, measures, model_version,"
             "   attempt_id, copy_of)"
-            " SELECT id, photo_id, person_id,"
+            "  SELECT id, photo_id, person_id,"
             "   CASE WHEN person_id IS NULL THEN 'open' ELSE 'assigned' END, bbox, landmarks,"
             "   suggested_person_id, similarity, confidence, quality,"
-            "   measures, model_version, attempt_id, copy_of"
-            " FROM jsonb_to_recordset(CAST(:faces AS jsonb)) AS u (id bigint, photo_id bigint,"
-            "   attempt_id uuid, model_version text, person_id bigint, bbox real[],"
-            "   landmarks real[], suggested_person_id bigint, similarity real,"
-            "   confidence real, quality real, measures jsonb, copy_of bigint)"
-            " ON CONFLICT (id) DO UPDATE SET person_id = excluded.person_id,"
+            "   measures, model_version, attempt_id, copy_of FROM given"
+            "  ON CONFLICT (id) DO UPDATE SET person_id = excluded.person_id,"
             "   status = excluded.status, bbox = excluded.bbox, landmarks = excluded.landmarks,"
             "   suggested_person_id = excluded.suggested_person_id,"
             "   similarity = excluded.similarity, confidence = excluded.confidence,"
             "   quality = excluded.quality, measures = excluded.measures,"
-            "   model_version = excluded.model_version, attempt_id = excluded.attempt_id"
+            "   model_version = excluded.model_version, attempt_id = excluded.attempt_id),"
+            " seen AS (INSERT INTO face_vectors (face_id, pack, model_version, embedding)"
+            "  SELECT id, :pack, model_version, vector::vector FROM given"
+            "  ON CONFLICT (face_id, pack) DO UPDATE SET embedding = excluded.embedding,"
+            "   model_version = excluded.model_version, created_at = now()"
+            "  RETURNING face_id, id)"
+            " SELECT seen.id FROM given JOIN seen ON seen.face_id = given.id ORDER BY given.place"
         ),
         {
+            "pack": pack,
+            "vectors": to_sql(f.vector for f in faces),
             "faces": json.dumps(
                 [
                     {
-                        "id": face_id,
+                        "id": f.id,
                         "photo_id": f.photo_id,
                         "attempt_id": str(f.attempt_id),
                         "model_version": f.model_version,
@@ -151,30 +155,12 @@ async def write_faces(session: AsyncSession, faces: Sequence[NewFace], *, pack: 
                         "measures": f.measures,
                         "copy_of": f.copy_of,
                     }
-                    for face_id, f in zip(face_ids, faces, strict=True)
+                    for f in faces
                 ]
             ),
         },
     )
-    rows = await session.execute(
-        sql(
-            "INSERT INTO face_vectors (face_id, pack, model_version, embedding)"
-            " SELECT face_id, :pack, version, v::vector"
-            " FROM unnest(CAST(:ids AS bigint[]), CAST(:versions AS text[]),"
-            "   CAST(:vectors AS text[])) AS u (face_id, version, v)"
-            " ON CONFLICT (face_id, pack) DO UPDATE SET embedding = excluded.embedding,"
-            "   model_version = excluded.model_version, created_at = now()"
-            " RETURNING face_id, id"
-        ),
-        {
-            "pack": pack,
-            "versions": [f.model_version for f in faces],
-            "ids": face_ids,
-            "vectors": [to_sql(f.vector) for f in faces],
-        },
-    )
-    vector_ids = {row.face_id: row.id for row in rows}
-    return [vector_ids[face_id] for face_id in face_ids]
+    return list(rows.scalars())
 
 
 async def add_photo_persons(

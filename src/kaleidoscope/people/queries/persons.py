@@ -96,7 +96,7 @@ async def add_to_persons(session: AsyncSession, pack: str, joining: Sequence[Joi
             "dimension": int(joining[0].sum.shape[0]),
             "ids": [j.person_id for j in joining],
             "counts": [j.count for j in joining],
-            "sums": [to_sql(j.sum) for j in joining],
+            "sums": to_sql(j.sum for j in joining),
         },
     )
 

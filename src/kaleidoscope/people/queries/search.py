@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,17 @@ FACE = ("id", "person", "photo", "quality", "confirmed", "copy_of")
 COPY_HEAD, COPY_TAIL = 19, -2  # signature, flags and extension length; the closing mark
 
 
-def to_sql(vector: NDArray[np.float32]) -> str:
-    """A vector as pgvector reads it."""
-    return str(vector.tolist())
+def to_sql(vectors: Iterable[NDArray[np.float32]]) -> str:
+    """Vectors as one array of texts, each as pgvector reads it: a list of texts would be looked
+    through for quotes. Single precision has nine digits at most.
+    """
+    rows = [vector.tolist() for vector in vectors]
+    return "{" + ",".join(_layout(len(row)) % tuple(row) for row in rows) + "}"
+
+
+@cache
+def _layout(dimension: int) -> str:
+    return '"[' + ",".join(["%.9g"] * dimension) + ']"'
 
 
 def from_sql(written: str) -> NDArray[np.float32]:
@@ -76,7 +85,7 @@ async def near_exact(
             " WHERE p.pack = :pack AND p.count > 0 AND p.person_id > :after"
         ),
         {
-            "vectors": [to_sql(v) for v in vectors],
+            "vectors": to_sql(vectors),
             "least": -least,
             "pack": pack,
             "after": after,
@@ -107,7 +116,7 @@ async def near_indexed(
             f"  ORDER BY p.indexed::{kind} <#> q.v LIMIT :best) n"
             " WHERE (n.mean <#> q.v) <= :least"
         ),
-        {"vectors": [to_sql(v) for v in vectors], "least": -least, "best": best},
+        {"vectors": to_sql(vectors), "least": -least, "best": best},
     )
     return _per_vector(len(vectors), rows.all())
 
@@ -129,7 +138,7 @@ async def near_faces(
             " JOIN face_vectors e ON e.face_id = f.id AND e.pack = :pack"
             " GROUP BY 1, 2 HAVING min(e.embedding <#> q.v) <= :least"
         ),
-        {"vectors": [to_sql(v) for v in vectors], "least": -least, "best": best, "pack": pack},
+        {"vectors": to_sql(vectors), "least": -least, "best": best, "pack": pack},
     )
     return _per_vector(len(vectors), rows.all())
 
@@ -163,7 +172,7 @@ async def similar_to(
             " JOIN person_vectors v ON v.person_id = coalesce(p.merged_into, p.id)"
             " WHERE v.pack = :pack AND v.count > 0"
         ),
-        {"ids": [p for p, _ in pairs], "vectors": [to_sql(v) for _, v in pairs], "pack": pack},
+        {"ids": [p for p, _ in pairs], "vectors": to_sql(v for _, v in pairs), "pack": pack},
     )
     found = {row.i: (row.person_id, float(row.similarity)) for row in rows}
     return [found.get(i) for i in range(len(pairs))]

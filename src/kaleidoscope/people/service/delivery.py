@@ -75,7 +75,7 @@ async def deliver_all(session: AsyncSession, callbacks: Sequence[Callback]) -> l
         else:
             by_pack.setdefault(callback.meta.pack, []).append(callback)
     for pack, seen in by_pack.items():
-        answers |= await _record(session, matching.find_pack(pack), seen, tried)
+        answers |= await _record(session, matching.find_pack(pack), seen, tried, photos)
     return [answers[callback.photo_id] for callback in callbacks]
 
 
@@ -106,7 +106,11 @@ async def _looked_for_elsewhere(
 
 
 async def _record(
-    session: AsyncSession, pack: Pack, callbacks: Sequence[Callback], tried: Mapping[int, UUID]
+    session: AsyncSession,
+    pack: Pack,
+    callbacks: Sequence[Callback],
+    tried: Mapping[int, UUID],
+    photos: Mapping[int, Held],
 ) -> dict[int, CallbackAnswer]:
     """Recognise the faces of photos, and end their attempts."""
     vectors = [unit_vectors(callback.detections, pack) for callback in callbacks]
@@ -133,6 +137,7 @@ async def _record(
             )
             for callback in callbacks
         ],
+        photos,
     )
     for photo_id, counts in accepted.items():
         if not counts:

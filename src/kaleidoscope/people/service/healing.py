@@ -292,7 +292,10 @@ async def finish(session: AsyncSession, pack: Pack, round_: Round) -> None:
 
 
 async def wants_index(session: AsyncSession, pack: Pack) -> bool:
-    """Whether the library has outgrown exact search and the pack has no index yet."""
+    """Whether the library has outgrown exact search and the pack has no index yet.
+
+    A small one has none: entering a face into the graph costs more than all else that is written.
+    """
     library = await matching.size(session, pack.name)
     large = library.persons > load(PeopleSettings).exact_up_to
     return large and not await search.has_index(session, pack.name)

@@ -204,8 +204,7 @@ async def finish(db: Database, pack: Pack) -> None:
         await rows.drop_replaced_open(session, pack.name)
         before = await rows.packs_before(session, pack.name)
     for name in before:
-        if name != catalog.BUILTIN.name:  # whose index is there from the start
-            await drop_index(db, name)
+        await drop_index(db, name)
     async with db.transaction() as session:
         await rows.forget_packs(session, pack.name)
 
