@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import AnyStr
 
@@ -84,10 +85,18 @@ def allow(folder: bytes) -> None:
 
 def allowed() -> list[Path]:
     """The folders given to `allow` at any time."""
+    file = data_dir() / REMEMBERED
     try:
-        lines = (data_dir() / REMEMBERED).read_text().splitlines()
+        status = file.stat()
     except FileNotFoundError:
         return []
+    return _read(file, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1)
+def _read(file: Path, modified: int, size: int) -> list[Path]:
+    """Read once in each state: who looks at a million photos asks for each of them."""
+    lines = file.read_text().splitlines()
     return [Path(os.fsdecode(to_bytes(json.loads(line)))) for line in lines]
 
 

@@ -50,7 +50,7 @@ class Preset:
 
 
 FAST = Preset("fast", (View(),), unsure=0.0, min_face=1.0)
-BALANCED = Preset("balanced", (View(), View(mirrored=True)), unsure=1.0, min_face=1.0)
+BALANCED = Preset("balanced", (View(), View(mirrored=True)), unsure=0.8, min_face=1.0)
 THOROUGH = Preset(
     "thorough",
     (
