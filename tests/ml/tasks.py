@@ -57,13 +57,16 @@ def double(number: int) -> int:
 
 
 def double_all(numbers: list[int]) -> list[Any]:
-    """Twice each number; 13 is refused, 666 kills, 3600 takes long. Lots are written down."""
+    """Twice each number; 13 is refused, 666 kills, 3600 takes
+    long, 77 wants to be alone. Lots are written down."""
     with Path(os.environ["LOTS"]).open("a") as lots:
         lots.write(f"{len(numbers)} ")
     if 666 in numbers:
         os.kill(os.getpid(), signal.SIGSEGV)
     if 3600 in numbers:
         time.sleep(3600)
+    if 77 in numbers and len(numbers) > 1:
+        raise MemoryError("too many")
     return [ValueError("unlucky") if number == 13 else 2 * number for number in numbers]
 
 

@@ -153,6 +153,52 @@ async def test_a_bad_one_among_many_is_found_out(
     assert lots(tmp_path)[:4] == [1, 4, 1, 1]
 
 
+async def test_who_spoils_it_for_all_is_done_alone(doubling: Doubling, tmp_path: Path) -> None:
+    assert await doubling([1, 77, 2, 3, 4]) == [2, 154, 4, 6, 8]
+    assert lots(tmp_path) == [1, 4, 1, 1, 1, 1]
+
+
+async def test_nobody_waits_for_ever_when_asking_goes_wrong(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make(together=4)
+    await pool.warm()
+    (child,) = pool._children
+    ask = child.ask
+
+    async def confused(tasks: list[Any]) -> list[dict[str, Any]]:
+        return (await ask(tasks))[1:] if len(tasks) > 1 else await ask(tasks)
+
+    monkeypatch.setattr(child, "ask", confused)
+    asked = [pool.run({"do": "echo", "value": n}, name="x") for n in range(5)]
+    async with asyncio.timeout(30):
+        assert await asyncio.gather(*asked) == list(range(5))
+
+
+async def test_closing_while_children_start_leaves_none(make: Make) -> None:
+    pool = make(size=2)
+    task = asyncio.create_task(pool.run({"do": "pid", "seconds": 60}, name="x"))
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(30):
+        await pool.close()
+    with pytest.raises(Unavailable):
+        await task
+    with pytest.raises(Unavailable):
+        await pool.run({"do": "pid"}, name="x")
+    await _until(lambda: not [p for p in psutil.Process().children() if _alive(p)])
+
+
+async def test_what_is_urgent_goes_before_what_waits(make: Make) -> None:
+    pool, order = make(), []
+
+    async def run(name: str, **options: bool) -> None:
+        await pool.run({"do": "pid", "seconds": 0.1}, name=name, **options)
+        order.append(name)
+
+    await asyncio.gather(run("a"), run("b"), run("c"), run("urgent", first=True))
+    assert order == ["a", "urgent", "b", "c"]
+
+
 async def test_a_child_whose_task_is_given_up_is_free_at_once(make: Make) -> None:
     pool = make()
     busy = await pool.run({"do": "pid"}, name="x")

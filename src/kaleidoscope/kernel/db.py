@@ -103,6 +103,20 @@ class Session(AsyncSession):
             raise DBAPIError.instance(
                 statement.words, params, error, psycopg.Error, connection_invalidated=gone
             ) from error
+        except BaseException:  # cancelled: the driver may have had to hang up
+            if self._driver.closed:
+                await (await self.connection()).invalidate()
+            raise
+
+    async def commit(self) -> None:
+        """End the transaction; the next statement may be sent over another connection."""
+        self._driver = None
+        await super().commit()
+
+    async def rollback(self) -> None:
+        """Take the transaction back; the next statement may be sent over another connection."""
+        self._driver = None
+        await super().rollback()
 
 
 class Database:

@@ -88,6 +88,10 @@ def fail(error: KaleidoscopeError) -> NoReturn:
     raise typer.Exit(error.exit_code)
 
 
+class Away(Unavailable):
+    """Nobody answers at all."""
+
+
 class Api:
     """Our own API as a command asks it: with the service secret, and following no redirect."""
 
@@ -103,15 +107,16 @@ class Api:
         timeout: float | None = ANSWERS_WITHIN,
         patience: float = 0.0,
     ) -> Any:
-        """What the API answers. Raises what it refuses the request for, and `Unavailable` where it
-        does not answer: after `patience` seconds in which it is asked again and again.
+        """What the API answers. Raises what it refuses the request for, and `Away` where it does
+        not answer: after `patience` seconds in which it was asked again and again.
         """
-        began = time.monotonic()
+        away_since: float | None = None
         while True:
             try:
                 return self._ask_once(method, path, body, timeout)
-            except Unavailable:
-                if time.monotonic() - began >= patience:
+            except Away:
+                away_since = away_since or time.monotonic()
+                if time.monotonic() - away_since >= patience:
                     raise
             time.sleep(PAUSE)
 
@@ -129,7 +134,7 @@ class Api:
             said = answer.read()
         except (OSError, HTTPException) as error:
             reason = str(error) or type(error).__name__
-            raise Unavailable(f"the API at {self.url} does not answer: {reason}") from None
+            raise Away(f"the API at {self.url} does not answer: {reason}") from None
         finally:
             connection.close()
         if 200 <= answer.status < 300:

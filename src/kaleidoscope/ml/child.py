@@ -69,7 +69,9 @@ def _answers(many: Many, tasks: list[Any]) -> list[dict[str, Any]]:
     try:
         return [_told(answer) for answer in many(tasks)]
     except Exception as error:
-        return [_told(error)] * len(tasks)
+        if len(tasks) == 1:
+            return [_told(error)]
+        return [answer for task in tasks for answer in _answers(many, [task])]
 
 
 def _one_by_one(function: Callable[[Any], Any], tasks: list[Any]) -> Iterator[Any]:

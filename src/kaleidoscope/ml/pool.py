@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 START_SECONDS = 60.0
 BACKGROUND = 10  # how far work that nobody waits for steps back (nice)
+STOPPED = "the child processes are being stopped"
 TRIES = 2  # of a task whose child dies: it may have been killed for another's memory
 
 _ONE_THREAD = dict.fromkeys(
@@ -98,15 +99,18 @@ class Pool:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def run(self, task: Any, *, name: str) -> Any:
+    async def run(self, task: Any, *, name: str, first: bool = False) -> Any:
         """What the function answers to `task`; `name` is what errors call it, a file's path mostly.
+        `first`: before all that wait.
 
         Raises the `KaleidoscopeError` that the function raised, `WorkFailed` for any other,
         `Crashed` when a child died of the task (tried twice), `TookTooLong`, `Unavailable` when
         children cannot be started.
         """
+        if self._closed:
+            raise Unavailable(STOPPED)
         wish = _Wish(task, name, asyncio.get_running_loop().create_future())
-        self._wishes.append(wish)
+        (self._wishes.appendleft if first else self._wishes.append)(wish)
         self._hand_out()
         return self._outcome(await wish.answer, name)
 
@@ -117,11 +121,11 @@ class Pool:
     async def close(self) -> None:
         """End every child at once; tasks under way end with `Unavailable`."""
         self._closed = True
+        while self._wishes:
+            self._wishes.popleft().refuse(Unavailable(STOPPED))
         for child in self._children:
             child.kill()
         await asyncio.gather(*(child.gone() for child in self._children))
-        for wish in self._wishes:
-            wish.refuse(Unavailable("the child processes are being stopped"))
         await asyncio.gather(*self._working)
 
     def _hand_out(self) -> None:
@@ -135,18 +139,14 @@ class Pool:
                 work.add_done_callback(self._working.discard)
 
     async def _work(self, child: _Child, wishes: Sequence[_Wish]) -> None:
-        def given_up(_: object) -> None:
-            if all(wish.answer.cancelled() for wish in wishes):
-                child.kill()
-
-        for wish in wishes:
-            wish.answer.add_done_callback(given_up)
         try:
             if len(wishes) == 1 or not await self._done_together(child, wishes):
                 for wish in wishes:
                     if not wish.answer.done():
                         await self._done_alone(child, wish)
         finally:
+            for wish in wishes:  # who still waits would wait for ever
+                wish.refuse(Unavailable(STOPPED))
             if child.busy:  # its answer would be taken for the next task's
                 child.kill()
             self._idle.append(child)
@@ -154,21 +154,22 @@ class Pool:
                 self._hand_out()
 
     async def _done_together(self, child: _Child, wishes: Sequence[_Wish]) -> bool:
-        """Whether they are answered; else each is to be done alone, to see whose fault it is."""
+        """Whether they are answered; else each is to be done alone, to see whose fault it is.
+
+        They may take as long as one: they hardly ever do, and one that hangs holds up the others.
+        """
         try:
-            await child.started()
-            async with asyncio.timeout(self._seconds * len(wishes)):
-                answers = await child.ask([wish.task for wish in wishes])
-        except TimeoutError:
-            child.kill()
-            return False
-        except (EOFError, ConnectionError):
-            await self._ended(child, wishes, tried_again=True)
-            return False
+            answers = await self._asked(child, wishes)
         except Unavailable as error:
             for wish in wishes:
                 wish.refuse(error)
             return True
+        except (EOFError, ConnectionError):
+            await self._ended(child, wishes, tried_again=True)
+            return False
+        except Exception:  # it takes too long, cannot be started, answers nonsense
+            child.kill()
+            return False
         for wish, answer in zip(wishes, answers, strict=True):
             wish.fulfil(answer)
         return True
@@ -182,13 +183,9 @@ class Pool:
     async def _tried(self, child: _Child, wish: _Wish) -> dict[str, Any]:
         name = wish.name
         for left in reversed(range(TRIES)):
-            if self._closed or wish.answer.cancelled():
-                break
-            await child.started()
             try:
-                async with asyncio.timeout(self._seconds):
-                    (answer,) = await child.ask([wish.task])
-                    return answer
+                (answer,) = await self._asked(child, [wish])
+                return answer
             except TimeoutError:
                 child.kill()
                 raise TookTooLong(
@@ -198,7 +195,34 @@ class Pool:
                 end = await self._ended(child, [wish], tried_again=left > 0)
                 if not (left or self._closed):
                     raise Crashed(f"{name}: decoder crashed ({end})", path=name) from None
-        raise Unavailable("the child processes are being stopped")
+        raise Unavailable(STOPPED)
+
+    async def _asked(self, child: _Child, wishes: Sequence[_Wish]) -> list[dict[str, Any]]:
+        """As many answers. A child is killed over what nobody waits for any more."""
+
+        def nobody_waits() -> bool:
+            return self._closed or all(wish.answer.cancelled() for wish in wishes)
+
+        def given_up(_: object) -> None:
+            if child.busy and nobody_waits():
+                child.kill()
+
+        if not nobody_waits():
+            await child.started()
+        if nobody_waits():  # while it started, too, when there was nothing to kill
+            child.kill()
+            raise Unavailable(STOPPED)
+        for wish in wishes:
+            wish.answer.add_done_callback(given_up)
+        try:
+            async with asyncio.timeout(self._seconds):
+                answers = await child.ask([wish.task for wish in wishes])
+        finally:
+            for wish in wishes:
+                wish.answer.remove_done_callback(given_up)
+        if len(answers) != len(wishes):
+            raise ValueError(f"{len(answers)} answers to {len(wishes)} tasks")
+        return answers
 
     async def _ended(self, child: _Child, wishes: Sequence[_Wish], *, tried_again: bool) -> str:
         """How a child ended, in words; noted unless that was our will."""

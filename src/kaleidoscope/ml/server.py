@@ -113,7 +113,9 @@ class MlService:
         """
         task = {"pack": self.pack().name} | ({"path": path} if path is not None else {}) | more
         try:
-            result: dict[str, Any] = await self.pool.run(task, name=path or "the drawing")
+            result: dict[str, Any] = await self.pool.run(
+                task, name=path or "the drawing", first=path is None
+            )
         except (ModelError, WorkFailed, Unavailable) as error:
             self.trouble = error.message
             raise

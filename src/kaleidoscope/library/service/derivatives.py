@@ -154,7 +154,7 @@ async def _outcome(pool: Pool, asset: Plain) -> Outcome:
     except KaleidoscopeError as error:
         if "path" not in error.fields:  # the pool itself: no photo is to blame
             raise
-        return error
+        return there if is_made else error
     return there | answer
 
 
