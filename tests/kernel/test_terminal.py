@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from uuid import UUID
 
 import psycopg
@@ -18,8 +22,9 @@ from sqlalchemy.exc import DataError, OperationalError
 
 from kaleidoscope.kernel import migrate, terminal
 from kaleidoscope.kernel.embedded_postgres import EmbeddedPostgres
-from kaleidoscope.kernel.errors import Invalid, KaleidoscopeError, NotFound
+from kaleidoscope.kernel.errors import Invalid, KaleidoscopeError, NotFound, Unavailable
 from kaleidoscope.kernel.settings import load
+from kaleidoscope.kernel.terminal import Api, Away
 
 
 class Answer(BaseModel):
@@ -137,3 +142,46 @@ def test_a_length_of_time_is_told_roughly() -> None:
         s: f"about {words}" for s, words in told.items()
     }
     assert terminal.about(200_000) == "about 56 hours"
+
+
+@pytest.fixture
+def answering() -> Iterator[tuple[str, list[int], list[str]]]:
+    """An HTTP server: its URL, the statuses that it will answer one after the other, and what it
+    was asked.
+    """
+    statuses: list[int] = []
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.send_response(statuses.pop(0))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """No chatter."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", statuses, asked
+        server.shutdown()
+
+
+def test_a_command_has_no_patience_with_one_who_fails(
+    answering: tuple[str, list[int], list[str]],
+) -> None:
+    url, statuses, asked = answering
+    statuses[:] = [500, 204]
+    with pytest.raises(Unavailable, match="answers 500"):
+        Api(url).ask("POST", "/people/settle", patience=60)
+    assert asked == ["/people/settle"]
+
+
+def test_a_command_waits_for_one_who_is_away() -> None:
+    with pytest.raises(Away, match="does not answer"):
+        Api("http://127.0.0.1:1").ask("POST", "/people/settle", patience=0.2)
+    began = time.monotonic()
+    with pytest.raises(Away):
+        Api("http://127.0.0.1:1").ask("POST", "/people/settle", patience=0.8)
+    assert time.monotonic() - began >= 0.8

@@ -277,6 +277,19 @@ async def test_the_ledger_learns_the_size_of_what_is_there_already(
     assert outcome == "ok" and detail == {"bytes": disk.bytes_of(photo.file_hash)}
 
 
+async def test_what_lies_there_is_recorded_although_the_file_is_away(
+    tmp_path: Path, db: Database, register: Register, ledger: Ledger
+) -> None:
+    put(tmp_path / "a.jpg", people(3, 200))
+    looking.look(task(tmp_path / "a.jpg"))
+    await register([scan(tmp_path / "a.jpg")])
+    await library.hash_pending(db)
+    (tmp_path / "a.jpg").rename(tmp_path / "elsewhere")
+    assert await library.thumbnail_pending(db) == {"shared": 1}
+    photo = (await ledger())["a.jpg"]
+    assert photo.is_thumbnailed and photo.width is None
+
+
 async def test_damage_is_told_in_the_history(
     tmp_path: Path, db: Database, register: Register, ledger: Ledger
 ) -> None:
