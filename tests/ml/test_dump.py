@@ -65,7 +65,7 @@ def dump(server: Server) -> PersonDump:
 
 
 async def suggested(dump: PersonDump, vectors: Vectors) -> list[int | str | None]:
-    found = await dump.suggest(vectors, [True] * len(vectors), catalog.FAKE.thresholds, 2)
+    found = await dump.suggest(vectors, [True] * len(vectors), catalog.FAKE.thresholds, "balanced")
     return [one.person_id for one in found]
 
 
