@@ -182,10 +182,10 @@ READINGS = {
         },
         Thresholds(
             steps=(
-                Step(persons=40, join=0.42, merge=0.245, even=0.293),
-                Step(persons=120, join=0.42, merge=0.30, even=0.318),
-                Step(persons=300, join=0.42, merge=0.32, even=0.343),
-                Step(persons=0, join=0.42, merge=0.34, even=0.349),
+                Step(persons=40, join=0.42, merge=0.245, even=0.313),
+                Step(persons=120, join=0.42, merge=0.30, even=0.338),
+                Step(persons=300, join=0.42, merge=0.32, even=0.353),
+                Step(persons=0, join=0.42, merge=0.34, even=0.367),
             ),
             caution=0.05,
             legible_quality=0.0,
