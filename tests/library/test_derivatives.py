@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Awaitable, Callable
 from fractions import Fraction
 from io import BytesIO
@@ -16,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from deadly import killed
 from manifest import MANIFEST_ERRS
 from PIL import Image, ImageCms
 from scans import Ledger, Register, Write, scan
@@ -457,11 +455,7 @@ def test_killed_at_any_moment_no_name_has_half_a_picture(data_dir: Path, tmp_pat
         "    make(task_of(path, size, None, 'photo', format(n % 7, '064x')))\n"
     )
     for n in range(8):
-        child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
-        assert child.stdout is not None and child.stdout.readline()
-        time.sleep(0.03 + 0.017 * n)
-        child.kill()
-        child.communicate()
+        killed(program, after=0.03 + 0.017 * n)
         for path in [*disk.folder().rglob("*.webp"), *disk.folder().rglob("*.jpg")]:
             assert shown(path) == ["red", "green", "blue", "white"]
     assert list(disk.folder().rglob("*.jpg"))

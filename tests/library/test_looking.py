@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import errno
 import hashlib
 import os
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import numpy as np
 import pytest
-import uvicorn
-from fastapi import FastAPI
+from deadly import killed
 from PIL import Image
 from scans import Ledger, Register, scan
+from serving import client, served
 from sqlalchemy import text
 
 from kaleidoscope.kernel import web
 from kaleidoscope.kernel.db import Database
 from kaleidoscope.kernel.errors import UnreadableMedia
-from kaleidoscope.kernel.secrets import HEADER, service_secret
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.library import service as library
 from kaleidoscope.library.outside import derivatives as disk
@@ -339,11 +331,7 @@ def test_killed_at_any_moment_no_name_has_half_a_picture(tmp_path: Path) -> None
         "    looking.look(task)\n"
     )
     for n in range(6):
-        child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
-        assert child.stdout is not None and child.stdout.readline()
-        time.sleep(0.03 + 0.023 * n)
-        child.kill()
-        child.communicate()
+        killed(program, after=0.03 + 0.023 * n)
         for path in [*disk.folder().rglob("*.webp"), *disk.folder().rglob("*.jpg")]:
             with Image.open(path) as image:
                 image.load()
@@ -365,9 +353,9 @@ async def test_from_the_service_to_the_ledger(
     (photo,) = await register([scan(tmp_path / "a.jpg")])
     api = web.create_app("test", [people_routes, library_routes])
     api.state.db = db
-    async with _served(api) as url:
+    async with served(api) as url:
         ml = create_server(api_url=url, function=library.LOOK)
-        async with ml.router.lifespan_context(ml), _client(ml) as http:
+        async with ml.router.lifespan_context(ml), client(ml, timeout=40) as http:
             asked = {
                 "photo_id": photo.photo_id,
                 "path": str(tmp_path / "a.jpg"),
@@ -391,27 +379,3 @@ async def test_from_the_service_to_the_ledger(
     assert (recorded.width, recorded.height) == (3840, 1920)
     found = await library.derivative(db, photo.photo_id, "preview")
     assert found.path in made()
-
-
-def _client(app: FastAPI) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app),
-        base_url="http://localhost",
-        headers={HEADER: service_secret()},
-        timeout=40,
-    )
-
-
-@contextlib.asynccontextmanager
-async def _served(app: FastAPI) -> AsyncIterator[str]:
-    """The application on a port of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None))
-    serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    await serving

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
-import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +13,9 @@ from uuid import UUID, uuid4
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 from fastapi import FastAPI, Request, Response
 from PIL import Image
+from serving import client, served
 
 from kaleidoscope.kernel.secrets import HEADER, service_secret
 from kaleidoscope.kernel.settings import load
@@ -132,9 +130,9 @@ async def service(
     patch.setenv("KALEIDOSCOPE_ML_CALLBACK_SECONDS", "5")
     load.cache_clear()
     api = Api()
-    async with _served(api.app()) as api.url:
+    async with served(api.app()) as api.url:
         app = create_server(api_url=api.url)
-        async with app.router.lifespan_context(app), _client(app) as http:
+        async with app.router.lifespan_context(app), client(app) as http:
             yield Running(http, api, photos, app)
 
 
@@ -143,30 +141,6 @@ def _fresh(request: pytest.FixtureRequest) -> None:
     if "service" in request.fixturenames:
         api = request.getfixturevalue("service").api
         api.answers, api.callbacks, api.secrets, api.persons = [], [], [], []
-
-
-def _client(app: FastAPI) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app),
-        base_url="http://localhost",
-        headers={HEADER: service_secret()},
-        timeout=30,
-    )
-
-
-@contextlib.asynccontextmanager
-async def _served(app: FastAPI) -> AsyncIterator[str]:
-    """The application on a port of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None))
-    task = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    await task
 
 
 async def test_a_photo_ends_in_a_callback(service: Running) -> None:
@@ -450,7 +424,7 @@ async def test_health_says_what_does_not_work(
     monkeypatch.setenv("KALEIDOSCOPE_ML_PROCESSES", "1")
     load.cache_clear()
     app = create_server(api_url="http://127.0.0.1:9")
-    async with app.router.lifespan_context(app), _client(app) as http:
+    async with app.router.lifespan_context(app), client(app) as http:
         health = await http.get("/health")
         assert health.status_code == 503
         assert "yunet-sface" in health.json()["detail"]
@@ -465,7 +439,7 @@ async def test_the_real_pack_finds_the_drawn_face(
     monkeypatch.setenv("KALEIDOSCOPE_ML_PROCESSES", "1")
     load.cache_clear()
     app = create_server(api_url="http://127.0.0.1:9")
-    async with app.router.lifespan_context(app), _client(app) as http:
+    async with app.router.lifespan_context(app), client(app) as http:
         health = await http.get("/health")
         assert health.status_code == 200, health.text
         assert health.json()["pack"] == "builtin"

@@ -1,6 +1,6 @@
 """A child process of `ml.pool`: `python -m kaleidoscope.ml.child WORK MEGABYTES IDLE NICE`.
 
-`WORK` is spelled MODULE:FUNCTION. Where the module has FUNCTION_all as well, that one is given the
+`WORK` is spelled MODULE:FUNCTION. Where the module has FUNCTION_all as well, that one is given
 tasks that come together, and answers with a list of results and errors.
 
 It reads lists of tasks on stdin and writes as many answers on stdout, each list a length (4 bytes,
@@ -21,9 +21,8 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
 from typing import IO, Any
 
 from kaleidoscope.kernel.errors import KaleidoscopeError
@@ -45,7 +44,7 @@ def main() -> None:
     name, _, function = work.partition(":")
     module = importlib.import_module(name)
     one: Callable[[Any], Any] = getattr(module, function)
-    many: Many = getattr(module, f"{function}_all", partial(_one_by_one, one))
+    many: Many | None = getattr(module, f"{function}_all", None)
     on_idle: Callable[[], object] = getattr(module, "on_idle", _nothing)
     tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read, args=[tasks], daemon=True).start()
@@ -56,7 +55,7 @@ def main() -> None:
         except queue.Empty:
             on_idle()
         else:
-            write_frame(answers, json.dumps(_answers(many, json.loads(those))).encode())
+            write_frame(answers, json.dumps(_answers(one, many, json.loads(those))).encode())
 
 
 def write_frame(file: IO[bytes], content: bytes) -> None:
@@ -65,21 +64,22 @@ def write_frame(file: IO[bytes], content: bytes) -> None:
     file.flush()
 
 
-def _answers(many: Many, tasks: list[Any]) -> list[dict[str, Any]]:
+def _answers(
+    one: Callable[[Any], Any], many: Many | None, tasks: list[Any]
+) -> list[dict[str, Any]]:
+    """Together, where that is possible; what goes wrong with all of them, one by one."""
+    if many is not None and len(tasks) > 1:
+        with suppress(Exception):
+            return [_told(answer) for answer in many(tasks)]
+    return [_told(_outcome(one, task)) for task in tasks]
+
+
+def _outcome(function: Callable[[Any], Any], task: Any) -> Any:
+    """What a function answers, or the error."""
     try:
-        return [_told(answer) for answer in many(tasks)]
+        return function(task)
     except Exception as error:
-        if len(tasks) == 1:
-            return [_told(error)]
-        return [answer for task in tasks for answer in _answers(many, [task])]
-
-
-def _one_by_one(function: Callable[[Any], Any], tasks: list[Any]) -> Iterator[Any]:
-    for task in tasks:
-        try:
-            yield function(task)
-        except Exception as error:
-            yield error
+        return error
 
 
 def _told(answer: Any) -> dict[str, Any]:

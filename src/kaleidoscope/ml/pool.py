@@ -22,7 +22,9 @@ import psutil
 import structlog
 
 from kaleidoscope.kernel.errors import KaleidoscopeError, Unavailable
+from kaleidoscope.kernel.settings import load
 from kaleidoscope.ml.child import LENGTH
+from kaleidoscope.ml.settings import MlSettings
 
 log = structlog.get_logger(__name__)
 
@@ -241,6 +243,19 @@ class Pool:
             if kind.code == told["code"]:
                 raise kind(told["message"], hint=told["hint"], **told["fields"])
         raise WorkFailed(f"{name}: {told['message']}", path=name)
+
+
+def photo_pool(work: str) -> Pool:
+    """Children that look at photos, by the settings of `[ml]`."""
+    settings = load(MlSettings)
+    return Pool(
+        work,
+        size=settings.processes,
+        memory=settings.process_memory,
+        seconds=settings.photo_seconds,
+        idle_seconds=settings.idle_seconds,
+        together=settings.batch,
+    )
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ from kaleidoscope.ml.attempts import Attempts, Body, Deliveries
 from kaleidoscope.ml.catalog import Pack
 from kaleidoscope.ml.dump import PersonDump
 from kaleidoscope.ml.errors import ModelError
-from kaleidoscope.ml.pool import Crashed, Pool, WorkFailed
+from kaleidoscope.ml.pool import Crashed, Pool, WorkFailed, photo_pool
 from kaleidoscope.ml.schemas import (
     Analysis,
     AttemptAnswer,
@@ -370,18 +370,10 @@ def create_server(
     what the child processes run.
     """
     api = api_url or os.environ.get("KALEIDOSCOPE_API_URL", DEFAULT_API_URL)
-    settings = load(MlSettings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        pool = Pool(
-            function,
-            size=settings.processes,
-            memory=settings.process_memory,
-            seconds=settings.photo_seconds,
-            idle_seconds=settings.idle_seconds,
-            together=settings.batch,
-        )
+        pool = photo_pool(function)
         client = http.client(timeout=60)
         async with pool, client:
             app.state.service = MlService(pool, client, api)

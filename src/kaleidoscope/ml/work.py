@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +17,7 @@ from kaleidoscope.kernel.paths import to_bytes
 from kaleidoscope.kernel.settings import load
 from kaleidoscope.ml import catalog, fakes
 from kaleidoscope.ml.decode import Decoded, decode
-from kaleidoscope.ml.engine import Face, FaceEngine, Seen, load_engine
+from kaleidoscope.ml.engine import Face, FaceEngine, Seen, load_engine, timed
 from kaleidoscope.ml.picture import perceptual_hash
 from kaleidoscope.ml.settings import MlSettings
 
@@ -49,10 +48,11 @@ Opened = tuple[Decoded, dict[str, float]]
 
 def open_photo(task: Task) -> Opened:
     """The photo at the task's `path`, as large as faces are sought in it. Raises as `decode`."""
-    start = time.perf_counter()
-    settings, path = load(MlSettings), to_bytes(task["path"])
-    photo = decode(path, max_side=settings.decode_side, memory=settings.photo_memory)
-    return photo, {"decode": 1000 * (time.perf_counter() - start)}
+    timings: dict[str, float] = {}
+    with timed(timings, "decode"):
+        settings, path = load(MlSettings), to_bytes(task["path"])
+        photo = decode(path, max_side=settings.decode_side, memory=settings.photo_memory)
+    return photo, timings
 
 
 def analyse(task: Task, opening: Callable[[Task], Opened] = open_photo) -> Answer:

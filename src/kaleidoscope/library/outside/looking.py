@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -19,6 +18,7 @@ from kaleidoscope.kernel.settings import load
 from kaleidoscope.library.outside import derivatives
 from kaleidoscope.ml import work
 from kaleidoscope.ml.decode import Decoded, decode_sizes, probe
+from kaleidoscope.ml.engine import timed
 from kaleidoscope.ml.files import Content, opened
 from kaleidoscope.ml.settings import MlSettings
 from kaleidoscope.ml.work import Answer, Opened, Task
@@ -44,24 +44,35 @@ def look_all(tasks: Sequence[Task]) -> list[Answer | Exception]:
 
 
 def _opened(task: Task) -> Opened:
-    start = time.perf_counter()
-    content = _content(to_bytes(task["path"])) if "photo_id" in task else None
-    if content is None:
+    timings: dict[str, float] = {}
+    with timed(timings, "decode"):
+        wanting = _wanting(to_bytes(task["path"])) if "photo_id" in task else None
+    if wanting is None:
         return work.open_photo(task)
+    file_hash, large, photo = wanting
+    if large.damage is None:
+        with (
+            suppress(derivatives.StorageProblem, MemoryError),
+            timed(timings, "derivatives"),
+        ):
+            derivatives.write(large.image, file_hash, derivatives.folder())
+    return photo, timings
+
+
+def _wanting(path: bytes) -> tuple[str, Decoded, Decoded] | None:
+    """The hash of a large photo whose derivatives are wanting, and its picture as large as a
+    preview and as faces are sought in it. None: it is none, or is better looked at alone.
+    """
+    content = _content(path)
+    if content is None:
+        return None
     file_hash = hashlib.sha256(content.data).hexdigest()
     if derivatives.are_made(file_hash):
-        return work.open_photo(task)
+        return None
     try:
-        large, photo = _decoded(content)
+        return file_hash, *_decoded(content)
     except UnreadableMedia:  # smaller it may fit in its memory, and tells of itself if it does not
-        return work.open_photo(task)
-    timings = {"decode": _since(start)}
-    start = time.perf_counter()
-    if large.damage is None:
-        with suppress(derivatives.StorageProblem, MemoryError):
-            derivatives.write(large.image, file_hash, derivatives.folder())
-            timings["derivatives"] = _since(start)
-    return photo, timings
+        return None
 
 
 def _content(path: bytes) -> Content | None:
@@ -90,7 +101,3 @@ def _decoded(content: Content) -> tuple[Decoded, Decoded]:
     made = decode_sizes(content, largest_first, memory=settings.photo_memory)
     by_side = dict(zip(largest_first, made, strict=True))
     return by_side[sides[0]], by_side[sides[1]]
-
-
-def _since(start: float) -> float:
-    return 1000 * (time.perf_counter() - start)

@@ -24,7 +24,7 @@ from kaleidoscope.library import service as library
 from kaleidoscope.library.schemas import Photo
 from kaleidoscope.ml.catalog import Pack
 from kaleidoscope.ml.errors import ModelError
-from kaleidoscope.ml.pool import Pool, WorkFailed, cores
+from kaleidoscope.ml.pool import Pool, WorkFailed, cores, photo_pool
 from kaleidoscope.ml.settings import MlSettings
 from kaleidoscope.people.queries import quality as words
 from kaleidoscope.people.rules import comparing as rules
@@ -204,14 +204,7 @@ async def look_at(
 
     A pack looks at all of them before the next one does: each process holds one at a time.
     """
-    settings = load(MlSettings)
-    async with Pool(
-        LOOK,
-        size=settings.processes,
-        memory=settings.process_memory,
-        seconds=settings.photo_seconds,
-        together=settings.batch,
-    ) as pool:
+    async with photo_pool(LOOK) as pool:
         return {pack.name: await _look_with(pool, pack, photos, progress) for pack in packs}
 
 
