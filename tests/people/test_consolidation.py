@@ -14,7 +14,7 @@ from kaleidoscope.kernel.settings import load
 from kaleidoscope.ml.catalog import BUILTIN
 from kaleidoscope.people import jobs, service
 from kaleidoscope.people.queries import persons
-from kaleidoscope.people.rules import clustering
+from kaleidoscope.people.rules import clustering, consolidation
 from kaleidoscope.people.rules.clustering import Rule, each_together, together
 from kaleidoscope.people.rules.consolidation import Faces, Regrouping, Said, Whole, regroup
 from kaleidoscope.people.rules.matching import Limits
@@ -548,3 +548,37 @@ def test_of_a_crowd_the_strangers_are_found_too() -> None:
     astray = [unit(0.5, 1, *(0.02 * rng.normal(size=8))) for _ in range(4)]
     [found] = regrouped([1] * 124, [*near, *astray])
     assert sorted(found.faces) == [221, 222, 223, 224] and found.split == {1}
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_in_a_small_library_arrival_order_leaves_no_trace(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(seed)
+    faces = [unit(*rng.normal((np.cos(turn), np.sin(turn)), 0.03)) for turn in rng.random(96) * 2]
+    arrivals = [[0] * 96, [1] * 96, *(rng.integers(0, 9, 96).tolist() for _ in range(4))]
+
+    def ends() -> set[frozenset[frozenset[int]]]:
+        return {partition(persons, regrouped(persons, faces)) for persons in arrivals}
+
+    assert len(ends()) == 1
+    monkeypatch.setattr(consolidation, "ALONE", 0)
+    assert len(ends()) > 1, "in a large one it may"
+
+
+def partition(persons: list[int], moves: list[Regrouping]) -> frozenset[frozenset[int]]:
+    """Who is one with whom once these moves are made, whatever their ids."""
+    now: dict[int, tuple[int, int]] = {}
+    for number, moved in enumerate(moves):
+        for face, (person, _) in moved.faces.items():
+            assert person is not None
+            now[face] = (number if person < 0 else -1, person)
+    for face, person in enumerate(persons, 101):
+        now.setdefault(face, (-1, person))
+    together = {where: {f for f in now if now[f] == where} for where in set(now.values())}
+    return frozenset(frozenset(faces) for faces in together.values())
+
+
+def test_a_name_goes_with_the_most_faces_of_who_had_it() -> None:
+    [found] = regrouped([1] * 5, [FAR[0], *NEAR], names={1: "Anna"})
+    assert {f: p for f, (p, _) in found.faces.items()} == {101: -1}

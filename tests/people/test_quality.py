@@ -191,7 +191,7 @@ async def test_by_command_and_over_http(album: Album, monkeypatch: pytest.Monkey
     assert told["enough"] is True and told["remarks"] == []
     assert told["precision"] == told["recall"]
     assert 0.95 < told["precision"]["low"] < told["precision"]["value"] == 1.0
-    assert told["now"]["similarity"] == told["join"] == 0.943
+    assert told["now"]["similarity"] == told["join"] == 0.948
     assert 0.5 < told["advised"]["similarity"] < 1 and told["advised"]["precision"]["low"] >= 0.95
 
     monkeypatch.setenv("KALEIDOSCOPE_DATABASE_URL", album.db.url)

@@ -342,9 +342,9 @@ BUILTIN = Pack(
     ),
     thresholds=Thresholds(
         steps=(
-            Step(persons=40, join=0.943, merge=0.914, even=0.918),
-            Step(persons=80, join=0.943, merge=0.926, even=0.92),
-            Step(persons=0, join=0.943, merge=0.93, even=0.926),
+            Step(persons=40, join=0.948, merge=0.914, even=0.918),
+            Step(persons=80, join=0.948, merge=0.926, even=0.92),
+            Step(persons=0, join=0.948, merge=0.93, even=0.926),
         ),
         legible_quality=0.1,
         rival=1.0,

@@ -1,7 +1,8 @@
 """What consolidation does: who is one after all, who is not, and which id each keeps.
 
-The persons to be looked at anew are taken apart into pieces that hold together in any company, and
-grown together again with everybody else. What a person said is never broken: confirmed faces stay,
+The persons to be looked at anew are taken apart into pieces that hold together in any company (in a
+small library into faces, unless somebody spoke of them), and grown together again with everybody
+else. What a person said is never broken: confirmed faces stay,
 what was put or taken back together stays together, a remembered no and two faces in one photo keep
 people apart.
 """
@@ -35,6 +36,7 @@ NOBODY = 0  # the person of an open face
 CROWD = 64  # faces of a person from which on those near the average are one piece unseen
 AT_ONCE = 10_000  # faces whose similarities are computed at once
 LARGEST = 500  # faces that are compared with each other at once
+ALONE = 10_000  # faces up to which each starts alone: then arrival order leaves no trace
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,9 @@ class _Atoms:
         self.astray = self.astray[original]
         claimed = replace(faces, persons=np.where(self.astray, NOBODY, faces.persons))
         home = _homes(claimed, whole, pinned, foes, limits.join)[original]
-        piece = _pieces(claimed, pinned, foes, limits.join, original)
+        crowd = len(whole.ids) or len(faces.ids) > ALONE
+        held_together = None if crowd else said.names.keys() | said.confirmed
+        piece = _pieces(claimed, pinned, foes, limits.join, original, held_together)
         loose, names = home < 0, np.unique(piece[home < 0])
         pieces = len(names)
         self.of = np.where(loose, np.searchsorted(names, piece), pieces + home)  # of each face
@@ -409,9 +413,16 @@ def _originals(faces: Faces, pinned: Flags) -> Indices:
     return np.where(follows, found, rows)
 
 
-def _pieces(faces: Faces, pinned: Flags, foes: Indices, join: float, original: Indices) -> Indices:
+def _pieces(
+    faces: Faces,
+    pinned: Flags,
+    foes: Indices,
+    join: float,
+    original: Indices,
+    known: Collection[int] | None,
+) -> Indices:
     """For each face the number of its piece: what of a person holds together at `join`, and the
-    copies of it.
+    copies of it. The faces of persons not `known` (None: all are) are a piece each.
     """
     piece = np.arange(len(faces.ids))
     counted = original == piece
@@ -426,6 +437,8 @@ def _pieces(faces: Faces, pinned: Flags, foes: Indices, join: float, original: I
             continue
         fixed, free = rows[pinned[rows]], rows[~pinned[rows] & counted[rows]]
         piece[fixed] = fixed[0] if len(fixed) else 0
+        if known is not None and person not in known:
+            continue
         apart = np.array(foe_of.get(person, ()), np.int64).reshape(-1, 2)
         if len(free) > CROWD:
             core = _core(faces.vectors[free], ~np.isin(free, apart), join)
