@@ -19,6 +19,8 @@ class Template:
     points: tuple[tuple[float, float], ...]
 
 
+PLANE = np.array([1, 1j])  # points in the plane as complex numbers
+
 TEMPLATES = {
     # Where the five points of MTCNN come to lie in the chips of dlib's `get_face_chip` (150 pixels,
     # padding 0.25): the median over 700 photographs aligned by dlib's own 68 points. In dlib's
@@ -51,21 +53,21 @@ class View:
 
 
 def similarity(source: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> Matrix:
-    """The rotation, uniform scale and shift [2, 3] that bring points [n, 2] closest to others.
+    """The rotation, uniform scale and shift [..., 2, 3] that bring points [n, 2] closest to others
+    [..., n, 2].
 
     Least squares after Umeyama, "Least-squares estimation of transformation parameters between
-    two point patterns" (1991); never a mirror image. Points that all coincide are only shifted.
+    two point patterns" (1991), never a mirror image: in the plane, with points as complex numbers,
+    a division. Points that all coincide are only shifted.
     """
-    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
-    centred = source - source_mean
-    spread = float((centred**2).sum(axis=1).mean())
-    if spread < 1e-12:
-        return np.concatenate([np.eye(2), (target_mean - source_mean)[:, None]], axis=1)
-    left, strengths, right = np.linalg.svd((target - target_mean).T @ centred / len(source))
-    signs = np.array([1.0, np.sign(np.linalg.det(left) * np.linalg.det(right)) or 1.0])
-    turn = left @ np.diag(signs) @ right
-    turn = turn * float((strengths * signs).sum()) / spread
-    return np.concatenate([turn, (target_mean - turn @ source_mean)[:, None]], axis=1)
+    one, other = source @ PLANE, target @ PLANE
+    middle, aim = one.mean(), other.mean(axis=-1)
+    centred = one - middle
+    spread = float((np.abs(centred) ** 2).sum())
+    turn = other @ centred.conj() / spread if spread > 1e-12 else np.ones_like(aim)
+    shift = aim - turn * middle
+    rows = [[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]]
+    return np.moveaxis(np.array(rows, np.float64), (0, 1), (-2, -1))
 
 
 def chips(picture: Pyramid, points: Array, template: Template, views: tuple[View, ...]) -> Pixels:
@@ -73,8 +75,8 @@ def chips(picture: Pyramid, points: Array, template: Template, views: tuple[View
     side = template.side
     target = np.array(template.points, np.float64)
     out = np.empty((len(points), len(views), side, side, 3), np.uint8)
-    for row, face in zip(out, points.astype(np.float64), strict=True):
-        back = similarity(target, face)  # from the chip to the picture
+    backs = similarity(target, points.astype(np.float64))  # from the chip to the picture
+    for row, back in zip(out, backs, strict=True):
         for chip, view in zip(row, views, strict=True):
             chip[:] = picture.warped(back @ _view_to_chip(view, side), side)
     return out

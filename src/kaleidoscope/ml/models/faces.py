@@ -53,14 +53,12 @@ class Detector(Protocol):
 
 def overlaps(boxes: Array, *, of_smaller: bool = False) -> Array:
     """Intersection over union of all pairs [n, n]; `of_smaller`: over the smaller area."""
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    shared = np.prod(np.maximum(high - low, 0), axis=2)
-    areas = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
-    if of_smaller:
-        whole = np.minimum(areas[:, None], areas[None, :])
-    else:
-        whole = areas[:, None] + areas[None, :] - shared
+    left, top, right, bottom = boxes.T[:, :, None]
+    width = np.minimum(right, right.T) - np.maximum(left, left.T)
+    height = np.minimum(bottom, bottom.T) - np.maximum(top, top.T)
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    areas = np.maximum(right - left, 0) * np.maximum(bottom - top, 0)
+    whole = np.minimum(areas, areas.T) if of_smaller else areas + areas.T - shared
     ratios: Array = shared / np.maximum(whole, np.float32(1e-9))
     return ratios
 
@@ -70,11 +68,11 @@ def best(
 ) -> npt.NDArray[np.intp]:
     """Greedy non-maximum suppression: rows kept, best first, of the `most` best."""
     order = np.argsort(-scores, kind="stable")[:most]
-    covered = overlaps(boxes[order], of_smaller=of_smaller) > overlap
+    free = overlaps(boxes[order], of_smaller=of_smaller) <= overlap
     alive = np.ones(len(order), bool)
     for row in range(len(order)):
         if alive[row]:
-            alive[row + 1 :] &= ~covered[row, row + 1 :]
+            alive[row + 1 :] &= free[row, row + 1 :]
     return order[alive]
 
 

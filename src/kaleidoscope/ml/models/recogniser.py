@@ -43,7 +43,9 @@ class Recogniser:
 
     def _embed(self, chips: Pixels) -> Array:
         ordered = chips[..., ::-1] if self.bgr else chips
-        planes = (ordered.transpose(0, 3, 1, 2).astype(np.float32) - self.mean) / self.deviation
+        planes = ordered.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+        planes -= self.mean
+        planes /= self.deviation
         vectors = self.session.run(planes)[0].reshape(len(chips), -1)
         if vectors.shape[1] != self.dimension:
             raise BadWeights(
