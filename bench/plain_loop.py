@@ -1,13 +1,14 @@
 """What one writes with the same ONNX files and a free afternoon: photo by photo, face by face.
 
-MTCNN as its papers and ports tell it, on the same sizes and with the same thresholds; each face in
-one view, or in two as one would do who wants the product's accuracy and does not know which faces
-need them. Nothing is matched or recorded.
+MTCNN as its papers and ports tell it, set as they are (`USUAL`) or as the product found out by
+measuring (`MEASURED`); each face in one view, or in two as one would do who wants the product's
+accuracy and does not know which faces need them. Nothing is matched or recorded.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -19,7 +20,19 @@ from kaleidoscope.ml.models.align import TEMPLATES, similarity
 from kaleidoscope.ml.models.mtcnn import THRESHOLDS
 
 SIDE, STEP = 1024, 0.709
-CONFIDENCE, MIN_FACE = catalog.BUILTIN.detector.confidence, catalog.BUILTIN.detector.min_face
+
+
+class Settings(NamedTuple):
+    """Thresholds of PNet, RNet and ONet, and pixels of the smallest face sought."""
+
+    thresholds: tuple[float, float, float]
+    min_face: int
+
+
+USUAL = Settings((0.6, 0.7, 0.7), 20)
+MEASURED = Settings(
+    (*THRESHOLDS, catalog.BUILTIN.detector.confidence), catalog.BUILTIN.detector.min_face
+)
 
 
 def load() -> None:
@@ -36,7 +49,7 @@ def load() -> None:
     }
 
 
-def encode(photo: Path, views: int) -> int:
+def encode(photo: Path, views: int, settings: Settings) -> int:
     """How many faces of a photo have been turned into vectors."""
     try:
         with Image.open(photo) as opened:
@@ -44,19 +57,20 @@ def encode(photo: Path, views: int) -> int:
     except OSError:
         return 0
     picture.thumbnail((SIDE, SIDE))
-    points = landmarks(picture)
+    points = landmarks(picture, settings)
     for face in points:
         vector(picture, face, views)
     return len(points)
 
 
-def landmarks(picture: Image.Image) -> np.ndarray:
+def landmarks(picture: Image.Image, settings: Settings) -> np.ndarray:
     """Five points a face: [n, 5, 2]."""
-    scale, found = 12 / MIN_FACE, [np.zeros((0, 5))]
+    propose, refine, accept = settings.thresholds
+    scale, found = 12 / settings.min_face, [np.zeros((0, 5))]
     while min(picture.size) * scale >= 12:
         size = round(picture.width * scale), round(picture.height * scale)
         shifts, scores = run("pnet", np.asarray(picture.resize(size))[None])
-        rows, columns = np.nonzero(scores[0, 0] > THRESHOLDS[0])
+        rows, columns = np.nonzero(scores[0, 0] > propose)
         corner = np.stack([columns, rows], axis=1) * 2.0 + 1
         boxes = np.concatenate([corner, corner + 11], axis=1)
         boxes += shifts[0, :, rows, columns] * 11
@@ -68,13 +82,13 @@ def landmarks(picture: Image.Image) -> np.ndarray:
     if not len(boxes):
         return np.zeros((0, 5, 2))
     shifts, scores = run("rnet", cut(picture, boxes, 24))
-    likely = scores[:, 0] > THRESHOLDS[1]
+    likely = scores[:, 0] > refine
     rated = np.concatenate([moved(boxes, shifts), scores[:, :1]], axis=1)[likely]
     boxes = square(rated[distinct(rated, 0.7)])
     if not len(boxes):
         return np.zeros((0, 5, 2))
     shifts, points, scores = run("onet", cut(picture, boxes, 48))
-    likely = scores[:, 0] >= CONFIDENCE
+    likely = scores[:, 0] >= accept
     rated = np.concatenate([moved(boxes, shifts), scores[:, :1]], axis=1)[likely]
     size = (boxes[likely, 2:] - boxes[likely, :2])[:, None]
     places = boxes[likely, None, :2] + points[likely].reshape(-1, 2, 5).transpose(0, 2, 1) * size

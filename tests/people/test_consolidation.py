@@ -570,11 +570,11 @@ def partition(persons: list[int], moves: list[Regrouping]) -> frozenset[frozense
     """Who is one with whom once these moves are made, whatever their ids."""
     now: dict[int, tuple[int, int]] = {}
     for number, moved in enumerate(moves):
-        for face, (person, _) in moved.faces.items():
+        for id_, (person, _) in moved.faces.items():
             assert person is not None
-            now[face] = (number if person < 0 else -1, person)
-    for face, person in enumerate(persons, 101):
-        now.setdefault(face, (-1, person))
+            now[id_] = (number if person < 0 else -1, person)
+    for id_, person in enumerate(persons, 101):
+        now.setdefault(id_, (-1, person))
     together = {where: {f for f in now if now[f] == where} for where in set(now.values())}
     return frozenset(frozenset(faces) for faces in together.values())
 

@@ -39,28 +39,24 @@ FILLING = 0.4  # of the shorter side: the least that a face then takes up
 
 @dataclass(frozen=True)
 class Preset:
-    """How much is spent on a photo. The first view is the plain one; the others are taken of faces
-    whose quality is below `unsure`. `min_face`: times the pack's own.
+    """How much is spent on a photo. The first view is the plain one; the others, and if `mirrored`
+    the mirror image of each, are taken of faces whose quality is below `unsure`. `min_face`: times
+    the pack's own.
     """
 
     name: PresetName
     views: tuple[View, ...]
+    mirrored: bool
     unsure: float
     min_face: float
 
 
-FAST = Preset("fast", (View(),), unsure=0.0, min_face=1.0)
-BALANCED = Preset("balanced", (View(), View(mirrored=True)), unsure=0.8, min_face=1.0)
+FAST = Preset("fast", (View(),), mirrored=False, unsure=0.0, min_face=1.0)
+BALANCED = Preset("balanced", (View(),), mirrored=True, unsure=0.8, min_face=1.0)
 THOROUGH = Preset(
     "thorough",
-    (
-        View(),
-        View(mirrored=True),
-        View(dx=4, dy=-3, zoom=1.04),
-        View(dx=4, dy=-3, zoom=1.04, mirrored=True),
-        View(dx=-4, dy=3, zoom=1.08),
-        View(dx=-4, dy=3, zoom=1.08, mirrored=True),
-    ),
+    (View(), View(dx=4, dy=-3, zoom=1.04), View(dx=-4, dy=3, zoom=1.08)),
+    mirrored=True,
     unsure=math.inf,
     min_face=0.5,
 )
@@ -84,7 +80,7 @@ class Face:
 @dataclass(frozen=True)
 class Seen:
     """The faces found in a picture, before they are embedded: `plain` [n, s, s, 3] in the first
-    view, those that are `unsure` [n] in `more` [m · (views - 1), s, s, 3] as well. `timings` in
+    view, those that are `unsure` [n] in `more` [m · further views, s, s, 3] as well. `timings` in
     milliseconds.
     """
 
@@ -96,7 +92,7 @@ class Seen:
     timings: dict[str, float]
 
     def faces(self, plain: Vectors, more: Vectors) -> list[Face]:
-        """The faces, whose vectors [n, d] and [m · (views - 1), d] these are."""
+        """The faces, whose vectors [n, d] and [m · further views, d] these are."""
         if len(more):
             number = int(self.unsure.sum())
             plain[self.unsure] += more.reshape(number, -1, more.shape[1]).sum(axis=1)
@@ -186,7 +182,16 @@ class FaceEngine:
             plain = align.chips(picture, found.points, recogniser.template, (first,))[:, 0]
             qualities = quality.judge(found.points, plain, found.scores)
             unsure = np.array([q.score < self.preset.unsure for q in qualities], np.bool_)
-            more = align.chips(picture, found.points[unsure], recogniser.template, tuple(others))
+            every = np.concatenate(
+                [
+                    plain[unsure][:, None],
+                    align.chips(picture, found.points[unsure], recogniser.template, others),
+                ],
+                axis=1,
+            )
+            more = every[:, 1:]
+            if self.preset.mirrored:
+                more = np.concatenate([more, every[:, :, :, ::-1]], axis=1)
         self.last_used = time.monotonic()
         return Seen(found, qualities, plain, unsure, more.reshape(-1, *plain.shape[1:]), timings)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,9 +45,8 @@ TEMPLATES = {
 
 @dataclass(frozen=True)
 class View:
-    """One way to look at an aligned face: mirrored, moved by pixels of the chip, enlarged."""
+    """One way to look at an aligned face: moved by pixels of the chip, enlarged."""
 
-    mirrored: bool = False
     dx: float = 0.0
     dy: float = 0.0
     zoom: float = 1.0
@@ -70,7 +70,7 @@ def similarity(source: npt.NDArray[np.float64], target: npt.NDArray[np.float64])
     return np.moveaxis(np.array(rows, np.float64), (0, 1), (-2, -1))
 
 
-def chips(picture: Pyramid, points: Array, template: Template, views: tuple[View, ...]) -> Pixels:
+def chips(picture: Pyramid, points: Array, template: Template, views: Sequence[View]) -> Pixels:
     """The faces with these points [n, 5, 2]: uint8 [n, len(views), side, side, 3]."""
     side = template.side
     target = np.array(template.points, np.float64)
@@ -85,12 +85,11 @@ def chips(picture: Pyramid, points: Array, template: Template, views: tuple[View
 def _view_to_chip(view: View, side: int) -> Matrix:
     """Where in the plain chip a point of the view lies: [3, 3]."""
     middle = side / 2
-    across = (-1.0 if view.mirrored else 1.0) / view.zoom
-    down = 1.0 / view.zoom
+    scale = 1.0 / view.zoom
     return np.array(
         [
-            [across, 0.0, middle - across * middle + view.dx],
-            [0.0, down, middle - down * middle + view.dy],
+            [scale, 0.0, middle - scale * middle + view.dx],
+            [0.0, scale, middle - scale * middle + view.dy],
             [0.0, 0.0, 1.0],
         ]
     )
