@@ -22,7 +22,7 @@ def product(make_product: Callable[..., Product], browser: Browser) -> Product:
         "quick",
         KALEIDOSCOPE_OPS_HEARTBEAT_SECONDS="1",
         KALEIDOSCOPE_OPS_GREEN_SECONDS="5",
-        KALEIDOSCOPE_OPS_YELLOW_SECONDS="10",
+        KALEIDOSCOPE_OPS_YELLOW_SECONDS="15",
     )
     made.up()
     return made
