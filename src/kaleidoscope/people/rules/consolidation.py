@@ -124,6 +124,12 @@ class Said:
     births: Mapping[int, float] = field(default_factory=dict)
     """When persons were born: points of time in years."""
 
+    @property
+    def spoken_of(self) -> frozenset[int]:
+        """Persons who have a name, a confirmed face or a birth date, or whom somebody is not."""
+        noes = {person for _, person in self.face_noes}.union(*self.person_noes)
+        return self.confirmed | self.names.keys() | self.births.keys() | noes
+
 
 @dataclass(frozen=True)
 class Regrouping:
@@ -208,9 +214,9 @@ class _Atoms:
         self.astray = self.astray[original]
         claimed = replace(faces, persons=np.where(self.astray, NOBODY, faces.persons))
         home = _homes(claimed, whole, pinned, foes, limits.join)[original]
-        crowd = len(whole.ids) or len(faces.ids) > ALONE
-        held_together = None if crowd else said.names.keys() | said.confirmed
-        piece = _pieces(claimed, pinned, foes, limits.join, original, held_together)
+        small = not len(whole.ids) and len(faces.ids) <= ALONE
+        known = said.spoken_of if small else None
+        piece = _pieces(claimed, pinned, foes, limits.join, original, known)
         loose, names = home < 0, np.unique(piece[home < 0])
         pieces = len(names)
         self.of = np.where(loose, np.searchsorted(names, piece), pieces + home)  # of each face
