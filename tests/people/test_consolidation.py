@@ -432,6 +432,9 @@ def test_who_has_grown_is_near_those_whom_looking_again_would_find(
     assert len(np.unique(found)) < 600
 
 
+LIMITS = Limits(join=0.95, merge=0.9, copy=0.98, same=0.99, found=0.1, lonely=0.9)
+
+
 def regrouped(persons: list[int], vectors: list[np.ndarray], **more: Any) -> list[Regrouping]:
     n = len(persons)
     faces = Faces(
@@ -447,7 +450,7 @@ def regrouped(persons: list[int], vectors: list[np.ndarray], **more: Any) -> lis
     whole = more.pop("whole", Whole(none, none, np.zeros((0, DIMENSION), np.float32)))
     if "confirmed_persons" in more:
         more["confirmed"] = frozenset(more.pop("confirmed_persons"))
-    limits = Limits(join=0.95, merge=0.9, copy=0.98, same=0.99, found=0.1, lonely=0.9)
+    limits = more.pop("limits", LIMITS)
     return regroup(faces, whole, Said(**more), limits)
 
 
@@ -582,3 +585,73 @@ def partition(persons: list[int], moves: list[Regrouping]) -> frozenset[frozense
 def test_a_name_goes_with_the_most_faces_of_who_had_it() -> None:
     [found] = regrouped([1] * 5, [FAR[0], *NEAR], names={1: "Anna"})
     assert {f: p for f, (p, _) in found.faces.items()} == {101: -1}
+
+
+@pytest.mark.parametrize("said", ["nothing", "confirmed", "confirmed and named", "noes"])
+def test_rounds_come_to_rest(said: str) -> None:
+    for seed in range(25):
+        assert rounds_until_rest(seed, said) <= 4, f"seed {seed}"
+
+
+def rounds_until_rest(seed: int, what: str, most: int = 8) -> int:
+    """After how many rounds nobody moves in a library of 80 faces, some of them in one photo."""
+    rng = np.random.default_rng(seed)
+    people = np.eye(1, DIMENSION) + rng.normal(0, 0.22, (10, DIMENSION)) * (
+        np.arange(DIMENSION) < 16
+    )
+    who = rng.integers(0, 10, 80)
+    within = rng.normal(0, 0.09, (80, DIMENSION)) * (np.arange(DIMENSION) < 16)
+    vectors = [unit(*(people[p] + noise)) for p, noise in zip(who, within, strict=True)]
+    persons = np.where(rng.random(80) < 0.6, who + 1, rng.integers(1, 13, 80))
+    confirmed = (rng.random(80) < 0.05) if "confirmed" in what else np.zeros(80, np.bool_)
+    photos = rng.integers(0, 60, 80)
+    names = {int(p): f"N{p}" for p in rng.choice(12, 4, replace=False) + 1}
+    noes = [(101 + int(f), int(rng.integers(1, 13))) for f in rng.choice(80, 10)]
+    limits = Limits(
+        join=0.9,
+        merge=0.85,
+        copy=0.98,
+        same=0.995,
+        found=0.2,
+        rival=1.0,
+        caution=0.004,
+        lonely=0.84,
+    )
+    for number in range(most):
+        moves = regrouped(
+            persons.tolist(),
+            vectors,
+            photos=photos,
+            confirmed=confirmed,
+            confirmed_persons=persons[confirmed].tolist(),
+            names={p: n for p, n in names.items() if p in persons} if "named" in what else {},
+            face_noes=[no for no in noes if no[1] in persons] if what == "noes" else [],
+            limits=limits,
+        )
+        if not moves:
+            return number
+        before = persons.copy()
+        for group, regrouping in enumerate(moves):
+            for id_, (person, _) in regrouping.faces.items():
+                new = 1000 * (number + 1) + 20 * group
+                persons[id_ - 101] = 0 if person is None else person if person > 0 else new - person
+        assert (persons[confirmed] == before[confirmed]).all()
+    return most
+
+
+def test_many_noes_are_kept_by_pieces() -> None:
+    """A no to a pair of persons is one of each face of the smaller to the other."""
+    rng = np.random.default_rng(3)
+    vectors = np.array([*(NEAR[0] + 0.01 * rng.normal(size=(1000, DIMENSION)))], np.float32)
+    vectors[500:] = FAR[0] + 0.01 * rng.normal(size=(500, DIMENSION))
+    n = np.arange(1000)
+    faces = Faces(
+        n + 101, 1 + n // 500, n, np.ones(1000), np.zeros(1000, np.bool_), 0 * n,
+        vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
+    )  # fmt: skip
+    none = Whole(n[:0], n[:0], vectors[:0])
+    few = consolidation._Atoms(faces, none, Said(face_noes=[(101, 2)]), LIMITS)
+    assert len(few.counts) == 1000
+    noes = [(face, 2) for face in range(101, 601)]
+    many = consolidation._Atoms(faces, none, Said(face_noes=noes), LIMITS)
+    assert len(many.counts) < 20 and len(many.apart) < 100

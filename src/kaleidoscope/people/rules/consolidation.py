@@ -1,7 +1,7 @@
 """What consolidation does: who is one after all, who is not, and which id each keeps.
 
 The persons to be looked at anew are taken apart into pieces that hold together in any company (in a
-small library into faces, unless somebody spoke of them), and grown together again with everybody
+small library into faces, but for what a person said), and grown together again with everybody
 else. What a person said is never broken: confirmed faces stay,
 what was put or taken back together stays together, a remembered no and two faces in one photo keep
 people apart.
@@ -37,6 +37,7 @@ CROWD = 64  # faces of a person from which on those near the average are one pie
 AT_ONCE = 10_000  # faces whose similarities are computed at once
 LARGEST = 500  # faces that are compared with each other at once
 ALONE = 10_000  # faces up to which each starts alone: then arrival order leaves no trace
+MOST_TOLD = 200_000  # pairs of faces kept apart, up to which they may
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,6 @@ class Said:
     births: Mapping[int, float] = field(default_factory=dict)
     """When persons were born: points of time in years."""
 
-    @property
-    def spoken_of(self) -> frozenset[int]:
-        """Persons who have a name, a confirmed face or a birth date, or whom somebody is not."""
-        noes = {person for _, person in self.face_noes}.union(*self.person_noes)
-        return self.confirmed | self.names.keys() | self.births.keys() | noes
-
 
 @dataclass(frozen=True)
 class Regrouping:
@@ -214,9 +209,11 @@ class _Atoms:
         self.astray = self.astray[original]
         claimed = replace(faces, persons=np.where(self.astray, NOBODY, faces.persons))
         home = _homes(claimed, whole, pinned, foes, limits.join)[original]
-        small = not len(whole.ids) and len(faces.ids) <= ALONE
-        known = said.spoken_of if small else None
-        piece = _pieces(claimed, pinned, foes, limits.join, original, known)
+        alone = not len(whole.ids) and len(faces.ids) <= ALONE and self._told(said) <= MOST_TOLD
+        # Of who has pinned faces those are the piece that a name stays with: more of them in one
+        # piece would meet others under other terms than these meet them, and change each round.
+        together = said.names.keys() - set(faces.persons[pinned].tolist()) if alone else None
+        piece = _pieces(claimed, pinned, foes, limits.join, original, together)
         loose, names = home < 0, np.unique(piece[home < 0])
         pieces = len(names)
         self.of = np.where(loose, np.searchsorted(names, piece), pieces + home)  # of each face
@@ -238,6 +235,12 @@ class _Atoms:
         self.anchors = self._anchors(said)
         self.whose = self._whose(said)
         self.apart = self._apart(foes, said)
+
+    def _told(self, said: Said) -> int:
+        """Pairs of faces that noes and births keep apart, where each face is a piece."""
+        has = Counter(self.faces.persons.tolist())
+        noes = sum(has[person] for _, person in said.face_noes)
+        return noes + sum(has[person] * len(rows) for person, rows in self.unborn.items())
 
     def grown(self, groups: Indices, rule: Rule, *, only_fresh: bool) -> Indices:
         """The groups that these groups make by a rule: of each atom the first of its group."""
@@ -425,10 +428,11 @@ def _pieces(
     foes: Indices,
     join: float,
     original: Indices,
-    known: Collection[int] | None,
+    together: Collection[int] | None,
 ) -> Indices:
     """For each face the number of its piece: what of a person holds together at `join`, and the
-    copies of it. The faces of persons not `known` (None: all are) are a piece each.
+    copies of it. The faces of persons not in `together` (None: all are) are a piece each, but for
+    the pinned ones.
     """
     piece = np.arange(len(faces.ids))
     counted = original == piece
@@ -443,7 +447,7 @@ def _pieces(
             continue
         fixed, free = rows[pinned[rows]], rows[~pinned[rows] & counted[rows]]
         piece[fixed] = fixed[0] if len(fixed) else 0
-        if known is not None and person not in known:
+        if together is not None and person not in together:
             continue
         apart = np.array(foe_of.get(person, ()), np.int64).reshape(-1, 2)
         if len(free) > CROWD:

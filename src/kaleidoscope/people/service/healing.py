@@ -35,7 +35,7 @@ from kaleidoscope.people.service.ages import cannot_be_one
 from kaleidoscope.people.service.changes import record_round
 from kaleidoscope.people.settings import PeopleSettings
 
-SMALL = 20_000  # faces up to which everybody is looked at anew: then arrival order leaves no trace
+SMALL = 20_000  # faces up to which everybody is looked at anew
 READ_AT_MOST = 200_000  # persons up to which all are read to be compared with, a second
 MET = 3  # persons taken as a whole whom each of the others may meet in time
 FEW = 2000  # changed persons whose neighbours are searched for one by one
