@@ -88,6 +88,39 @@ async def test_undo_refuses_what_a_later_change_builds_upon(album: Album) -> Non
     await album.check()
 
 
+async def test_a_split_of_whom_the_rest_has_joined_is_not_undone_before_that(album: Album) -> None:
+    """Else each of the two would be the other."""
+    photo, [a] = await album.shoot(1)
+    await album.shoot(1, view=2)
+    before = await snapshot(album)
+    split = await act(album, service.split, a, await album.face_ids(photo))
+    [new] = await album.persons(photo)
+    merged = await act(album, service.merge, new, [a])
+    with pytest.raises(Conflict, match=f"event {merged.event_id}"):
+        await act(album, service.undo, split.event_id)
+    await album.check()
+    await act(album, service.undo, merged.event_id)
+    await act(album, service.undo, split.event_id)
+    assert (await snapshot(album))[0] == before[0]
+    await album.check()
+
+
+async def test_a_split_of_whom_the_rest_has_joined_by_way_of_a_third(album: Album) -> None:
+    photo, [a] = await album.shoot(1)
+    await album.shoot(1, view=2)
+    _, [third] = await album.shoot(2)
+    split = await act(album, service.split, a, await album.face_ids(photo))
+    [new] = await album.persons(photo)
+    await act(album, service.merge, third, [a])
+    last = await act(album, service.merge, new, [third])
+    with pytest.raises(Conflict, match=f"event {last.event_id}"):
+        await act(album, service.undo, split.event_id)
+    await act(album, service.undo, last.event_id)
+    await act(album, service.undo, split.event_id)
+    assert await album.persons(photo) == [third]
+    await album.check()
+
+
 async def test_undoing_a_merge_leaves_faces_that_came_later(album: Album) -> None:
     (first, [a]), (_, [b]) = [await album.shoot(n) for n in (1, 2)]
     event = await act(album, service.merge, b, [a])

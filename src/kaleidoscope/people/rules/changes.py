@@ -200,15 +200,31 @@ def _together(states: Sequence[State]) -> State:
     )
 
 
-def check_undoable(event_id: int, change: Change, later: Mapping[int, Change]) -> None:
-    """Refuse to take back a change when a later one (by event id) changed the same things."""
+def check_undoable(event_id: int, now: State, change: Change, later: Mapping[int, Change]) -> None:
+    """Refuse to take back a change when a later one (by event id) changed the same things, or made
+    a person part of one who would be part of that person again.
+    """
+    touched = change.touched | _circle({**now.persons, **change.before.persons})
     for later_id in sorted(later, reverse=True):
-        if later[later_id].touched & change.touched:
+        if later[later_id].touched & touched:
             raise Conflict(
                 f"event {event_id} cannot be undone before the later event {later_id}",
                 hint=f"undo event {later_id} first",
                 later_event_id=later_id,
             )
+
+
+def _circle(persons: Mapping[int, PersonState]) -> set[object]:
+    """The persons who would resolve to each other in a circle, as `Change.touched` has them."""
+    found: set[object] = set()
+    for person in persons:
+        way = [person]
+        while way[-1] in persons and (into := persons[way[-1]].merged_into) is not None:
+            if into in way:
+                found |= {("person", p) for p in way[way.index(into) :]}
+                break
+            way.append(into)
+    return found
 
 
 def refuse(state: State, faces: Collection[int], person: int) -> State:

@@ -108,10 +108,10 @@ async def undo(session: AsyncSession, event_id: int | None = None) -> Event:
     if row.undoes is not None or row.undone_by is not None:
         raise Conflict(f"event {row.id} is " + ("an undoing" if row.undoes else "undone already"))
     change = _change(row)
-    later = await ledger.later_events(session, row)
-    changes.check_undoable(row.id, change, {e.id: _change(e) for e in later})
     concerned = await _concerned(session, row, change)
     now = await ledger.load_state(session, concerned, change.faces)
+    later = await ledger.later_events(session, row)
+    changes.check_undoable(row.id, now, change, {e.id: _change(e) for e in later})
     after = changes.undo(now, change)
     if row.made_by == MACHINE:
         after = _not_again(after, change)
